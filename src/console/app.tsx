@@ -9,7 +9,7 @@ import { MessagesPage } from "./pages/messages";
 import { OverviewPage } from "./pages/overview";
 import { TopicPage, TopicsPage } from "./pages/topics";
 import { type Route, link, useRoute } from "./router";
-import { Badge, Notices, SessionContext } from "./ui";
+import { Badge, Notices, SessionContext, sentence } from "./ui";
 
 const PLACES: { page: string; name: string; short?: string; icon: string }[] = [
   { page: "", name: "Overview", icon: "M4 13h6V4H4zM14 20h6V4h-6zM4 20h6v-4H4z" },
@@ -96,7 +96,7 @@ export function App() {
   const where = route.path.join("/");
   const begun = useRef(false);
   useEffect(() => {
-    document.title = `${title} \u00b7 turbopump`;
+    document.title = `${title} \u00b7 ${location.host} \u00b7 turbopump`;
     // Whoever goes to another page by key is there with the next one.
     if (begun.current) {
       main.current?.focus({ preventScroll: true });
@@ -152,8 +152,11 @@ export function App() {
         <main id="main" ref={main} tabIndex={-1} aria-label={title}>
           {session.status === 401 || session.status === 403 ? (
             <div class="card problem" role="alert">
-              <p>{session.error}</p>
+              <p>{sentence(session.error ?? "")}</p>
             </div>
+          ) : session.data === null && session.error === null ? (
+            // Nothing else is asked before it is known that this key may ask: each try with a wrong one counts.
+            <p class="empty loading">Loading&hellip;</p>
           ) : (
             content
           )}
@@ -182,9 +185,10 @@ function Standing({ session }: { session: Live<Session> }) {
       ) : (
         data !== null && (
           <>
-            <span class="node" title={data.node ?? ""}>
-              {data.version}
+            <span class="node host" title={`${data.name}, node ${data.node}, turbopump ${data.version}`}>
+              {location.host}
             </span>
+            <span class="node version">{data.version}</span>
             {data.key !== null && <span class="node">{data.key}</span>}
             {!data.may_change && (
               <Badge tone="plain" title={data.read_only_because ?? ""}>

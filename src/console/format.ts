@@ -55,6 +55,13 @@ export function moment(ms: number): string {
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`;
 }
 
+/** The time zone that times are shown in now, as its distance from UTC. */
+export function zone(at = new Date()): string {
+  const minutes = -at.getTimezoneOffset();
+  if (minutes === 0) return "UTC";
+  return `UTC${minutes < 0 ? "\u2212" : "+"}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
+}
+
 /** What `datetime-local` takes. */
 export const forInput = (ms: number) => moment(ms).slice(0, 19).replace(" ", "T");
 

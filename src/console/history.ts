@@ -1,5 +1,5 @@
 // What the node's counters said over the last minutes, kept while the console is open, whichever page is looked at.
-import type { Node } from "./api";
+import type { GroupRow, Node, Page } from "./api";
 import { perSecond } from "./format";
 
 /** Looks that are kept: at two seconds each, four minutes. */
@@ -44,6 +44,30 @@ export function rates(...lines: string[][]): { times: number[]; lines: (number |
     });
   return { times, lines: lines.map(line) };
 }
+
+/** By how much a counter has grown over the looks that are kept, and within how many milliseconds. */
+export function grown(name: string): { by: number; within: number } {
+  const [first, last] = [looks[0], looks.at(-1)];
+  if (first === undefined || last === undefined) return { by: 0, within: 0 };
+  return { by: Math.max(0, (last.counters[name] ?? 0) - (first.counters[name] ?? 0)), within: last.at - first.at };
+}
+
+/** Groups with a backlog that get nothing done, and since when. */
+const standing = new Map<string, number>();
+
+/** Takes note of which groups stand still: a backlog, and nothing out since the look before. */
+export function noteGroups(page: Page<GroupRow> | null) {
+  if (page === null) return;
+  const still = page.rows.filter((row) => row.lag > 0 && row.out_rate === 0).map((row) => row.group);
+  for (const group of standing.keys()) if (!still.includes(group)) standing.delete(group);
+  for (const group of still) if (!standing.has(group)) standing.set(group, performance.now());
+}
+
+/** For how many milliseconds a group has stood still, as far as it was looked at. */
+export const standstill = (group: GroupRow) => {
+  const since = standing.get(group.group);
+  return since === undefined ? 0 : performance.now() - since;
+};
 
 export const MESSAGES_IN = ["messages_produced"];
 /** By fetches, and by receives: what RocketMQ's clients pull counts among the fetched ones. */

@@ -36,9 +36,9 @@ export function Card({ title, aside, children, class: more }: { title?: Componen
   );
 }
 
-export function Tile({ label, value, unit, note, tone }: { label: string; value: string; unit?: string; note?: ComponentChildren; tone?: Tone }) {
+export function Tile({ label, value, unit, note, tone, words }: { label: string; value: string; unit?: string; note?: ComponentChildren; tone?: Tone; words?: boolean }) {
   return (
-    <div class={`tile ${tone ?? ""}`}>
+    <div class={`tile ${tone ?? ""} ${words ? "words" : ""}`}>
       <dt>{label}</dt>
       <dd>
         <span class="value">{value}</span>
@@ -53,13 +53,16 @@ export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>;
 }
 
+/** The broker's words as a sentence: they begin as the command line has them, after `turbopump: `. */
+export const sentence = (text: string) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+
 /** What is there instead of a page's content while there is none. */
 export function Awaited<T>({ live, what, children }: { live: Live<T>; what: string; children: (data: T) => ComponentChildren }) {
   if (live.data === null) {
     if (live.error === null) return <p class="empty loading">Loading {what}&hellip;</p>;
     return (
       <div class="card problem" role="alert">
-        <p>{live.error}</p>
+        <p>{sentence(live.error)}</p>
         <button type="button" onClick={live.refresh}>
           Try again
         </button>
@@ -70,7 +73,7 @@ export function Awaited<T>({ live, what, children }: { live: Live<T>; what: stri
     <>
       {live.error !== null && (
         <p class="stale" role="status">
-          {live.error}. What is below is no longer live; it is asked for again.
+          {sentence(live.error)} What is below is no longer live; it is asked for again.
         </p>
       )}
       {children(live.data)}
@@ -88,7 +91,12 @@ export interface Column<Row> {
   main?: boolean;
   /** Left out where there is little room. */
   minor?: boolean;
+  /** Many rows have nothing here: on a narrow screen those leave it out. */
+  maybe?: boolean;
 }
+
+/** What a cell shows that has nothing. */
+export const NONE = "\u2013";
 
 /** A table; on a narrow screen each row is a card of its own. */
 export function Table<Row>({
@@ -158,11 +166,14 @@ export function Table<Row>({
         <tbody>
           {shown.map((row) => (
             <tr key={of(row)}>
-              {columns.map((column) => (
-                <td key={column.head} class={classes(column)} data-head={column.head}>
-                  <span>{column.cell(row)}</span>
-                </td>
-              ))}
+              {columns.map((column) => {
+                const cell = column.cell(row);
+                return (
+                  <td key={column.head} class={`${classes(column)}${column.maybe && cell === NONE ? " none" : ""}`} data-head={column.head}>
+                    <span>{cell}</span>
+                  </td>
+                );
+              })}
             </tr>
           ))}
         </tbody>

@@ -83,17 +83,17 @@ export class Broker {
 
   /** Somebody who receives over HTTP for as long as the broker lives. */
   keepReceiving(topic, group) {
-    const again = () => {
-      if (this.process.exitCode !== null || this.process.signalCode !== null) return;
-      this.receive(topic, group, 5).then(
-        async (handles) => {
-          if (handles.length > 0) await this.acknowledge(topic, group, handles);
-          setTimeout(again, 100);
-        },
-        () => {},
-      );
+    const again = async () => {
+      try {
+        const handles = await this.receive(topic, group, 5);
+        if (handles.length > 0) await this.acknowledge(topic, group, handles);
+      } catch {
+        // The broker has gone.
+        return;
+      }
+      setTimeout(again, 100);
     };
-    again();
+    void again();
   }
 
   /** RocketMQ's own client, as far as it says whom it consumes as. */

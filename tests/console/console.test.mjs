@@ -237,7 +237,7 @@ test("a group is reset after a look at what that does, by keyboard alone", async
   await page.keyboard.press("ArrowRight");
   await tabTo(page, "Preview");
   await page.keyboard.press("Enter");
-  await dialog.getByText(/come again|nothing moves/).waitFor();
+  await dialog.getByText(/comes? again|nothing moves/).waitFor();
   await inspect(page, "the dialog to reset");
   await page.screenshot({ path: join(PICTURES, "reset-1600-light.png") });
   await tabTo(page, "Reset");

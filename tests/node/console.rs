@@ -239,10 +239,7 @@ fn messages_are_found_by_time_page_by_page_and_by_key_and_id() {
     for path in [format!("messages?id={id}"), format!("messages?topic=orders&id={unique}")] {
         assert_eq!(&console.get(&path)["messages"][0], row, "{path}");
     }
-    let place = |row: &Value| {
-        let text = |name: &str| row[name].as_str().map_or_else(|| row[name].to_string(), str::to_owned);
-        format!("message?shard={}&position={}&index={}", text("shard"), text("position"), text("index"))
-    };
+    let place = |row: &Value| format!("message?topic=orders&queue={}&offset={}", row["queue"], row["offset"]);
     let message = console.get(&place(row));
     assert_eq!(message["body_base64"], STANDARD.encode("{\"a\":1}"));
     assert_eq!(message["properties"][0], json!(["UNIQ_KEY", unique]));
@@ -272,8 +269,10 @@ fn what_is_wrong_with_a_call_is_said() {
         ("messages?topic=orders&before=1-2-3", 400, "begin anew"),
         ("messages?topic=orders&key=k&before=x", 400, "begin anew"),
         ("messages?id=no-id", 400, "name its topic"),
-        ("message?shard=0&position=1&index=0", 416, "no message"),
-        ("message?shard=77&position=8&index=0", 400, "shard"),
+        ("message?topic=orders&queue=0&offset=0", 416, "no message"),
+        ("message?topic=orders&queue=0&offset=18446744073709551615", 416, "offset"),
+        ("message?topic=orders&queue=2&offset=0", 404, "has no queue 2"),
+        ("message?topic=orders&queue=0", 400, "`offset` is missing"),
         ("groups/g/reset?topic=orders&to=soon", 400, "`to`"),
         ("groups/g/reset?topic=orders&to=9&queue=9", 404, "has no queue 9"),
     ] {
@@ -383,6 +382,9 @@ fn with_keys_the_console_does_what_the_key_may() {
     }
     // Its rules are those of native clients: it reads what it may consume, and publishes what it may.
     assert_eq!(console.get("messages?topic=orders")["messages"][0]["preview"], "by root");
+    let (queue, offset) = (&published["queue"], &published["offset"]);
+    let message = console.get(&format!("message?topic=orders&queue={queue}&offset={offset}"));
+    assert_eq!(message["body_base64"], STANDARD.encode("by root"), "all of a message, as a list of them");
     assert_eq!(console.get("topics/orders")["consumers_left_out"], Value::Null);
     assert_eq!(console.post("topics/orders/messages", &json!({ "body": "by shop" }))["topic"], "orders");
     let (status, words) =

@@ -1,14 +1,14 @@
 //! Messages by a key or an id, and all of one message.
 
-use super::asking::Asking;
+use super::asking::{Asking, fetch_of};
 use super::ids::Ids;
-use super::message_view::{MessageRow, MessageView, place_of};
+use super::message_view::{MessageRow, MessageView, Source, each_message, place_of};
 use super::parameters::{number, optional, required};
 use super::scan::{self, MessagesView};
 use crate::admin::answer::Answer;
 use crate::api::{Failure, FindMessages, Found, Status};
-use crate::limits::FIND_MESSAGES_MAX;
-use crate::types::{LogPosition, RecordLocation, ShardId, Timestamp, TopicName};
+use crate::limits::{BODY_BYTES_MAX, FIND_MESSAGES_MAX};
+use crate::types::{LogPosition, QueueKey, QueueOffset, RecordLocation, Timestamp, TopicName};
 use crate::wire::record::RecordView;
 
 const COUNT_USUAL: u32 = 50;
@@ -23,17 +23,24 @@ pub(super) async fn messages(asking: Asking<'_>) -> Result<Answer, Failure> {
     }
 }
 
-/// `GET /api/message?shard=S&position=P&index=I`: all of the message there.
+/// `GET /api/message?topic=T&queue=N&offset=O`: all of the message there. By its offset and not by its place in the log, which only
+/// keys with `admin = true` may look at.
 pub(super) async fn message(asking: Asking<'_>) -> Result<Answer, Failure> {
     let request = asking.request;
-    let find = FindMessages::Position {
-        shard: ShardId(required(request, "shard")?),
-        position: LogPosition(required(request, "position")?),
-        index: required(request, "index")?,
+    let topic = asking.topic(required(request, "topic")?).await?;
+    let (number, offset): (u32, u64) = (required(request, "queue")?, required(request, "offset")?);
+    let Some(queue) = topic.queues.iter().find(|queue| queue.queue.0 == number) else {
+        let message = format!("topic {} has no queue {number}: it has {}", topic.topic, topic.queue_count);
+        return Err(Failure::new(Status::QueueNotExist, message));
     };
-    let found = asking.find(find).await?;
+    let key = QueueKey { topic: topic.id, queue: queue.queue };
+    let fetched = asking.fetch(fetch_of(key, QueueOffset(offset), 1, BODY_BYTES_MAX as u32)).await?;
     let ids = Ids::of(&asking.addresses().await?);
-    let view = found.messages.first().and_then(|message| MessageView::new(message, &ids));
+    let of = Source { topic: topic.topic.as_str(), queue: queue.queue, shard: queue.shard };
+    let mut view = None;
+    each_message(of, &fetched.batches, offset..offset.saturating_add(1), |place, record| {
+        view = Some(MessageView::new(place, record, &ids));
+    });
     let gone = "there is no message any more at this place, or never was: it may have expired";
     view.map(|view| Answer::json(&view)).ok_or_else(|| Failure::new(Status::OffsetOutOfRange, gone))
 }

@@ -1,6 +1,7 @@
 //! Stored messages as the console is told them.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use super::ids::Ids;
 use crate::api::FoundMessage;
 use crate::types::{QueueNumber, QueueOffset, RecordLocation, ShardId, Timestamp};
+use crate::wire::batch::{BatchHeader, align_batch, stored_records};
 use crate::wire::origin::BodyEncoding;
 use crate::wire::properties::{self, Properties, names};
 use crate::wire::record::RecordView;
@@ -96,23 +98,21 @@ impl MessageRow {
 }
 
 impl MessageView {
-    /// `None` when the record is none.
-    pub fn new(found: &FoundMessage, ids: &Ids) -> Option<Self> {
-        let (record, _) = RecordView::cut(&found.record).ok()?;
+    pub fn new(place: &Place<'_>, record: &RecordView<'_>, ids: &Ids) -> Self {
         let (body, unreadable) = match record.plain_body() {
             Ok(plain) => (plain, None),
             Err(error) => (Cow::Borrowed(record.body()), Some(error.to_string())),
         };
         let encoding = record.attributes().encoding;
-        Some(Self {
-            row: MessageRow::new(&place_of(found), &record, ids),
+        Self {
+            row: MessageRow::new(place, record, ids),
             properties: Properties::new(record.properties())
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
             body_base64: STANDARD.encode(&body),
             encoding: (encoding != BodyEncoding::Plain).then(|| encoding.name()),
             body_unreadable: unreadable,
-        })
+        }
     }
 }
 
@@ -126,6 +126,48 @@ pub(super) fn place_of(found: &FoundMessage) -> Place<'_> {
         location: RecordLocation { position: found.position, index: found.index },
         born_time: found.born_time,
         store_time: found.store_time,
+    }
+}
+
+/// Whose batches are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub topic: &'a str,
+    pub queue: QueueNumber,
+    pub shard: ShardId,
+}
+
+/// Gives `take` the messages with these offsets that are in batches as they are stored.
+pub(super) fn each_message(
+    of: Source<'_>,
+    batches: &[u8],
+    offsets: Range<u64>,
+    mut take: impl FnMut(&Place<'_>, &RecordView<'_>),
+) {
+    let mut start = 0;
+    while let Some(batch) = batches.get(start..).filter(|rest| !rest.is_empty()) {
+        let Ok(header) = BatchHeader::decode(batch) else { return };
+        let Some(bytes) = batch.get(..header.batch_bytes as usize) else { return };
+        for (index, record) in (0..header.record_count).zip(stored_records(bytes)) {
+            let offset = header.base_offset.advance(u64::from(index));
+            if !offsets.contains(&offset.0) {
+                continue;
+            }
+            // A batch has no more records than an index counts.
+            let location = RecordLocation { position: header.position, index: index as u16 };
+            let born = header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
+            let place = Place {
+                topic: of.topic,
+                queue: of.queue,
+                offset,
+                shard: of.shard,
+                location,
+                born_time: Timestamp(born),
+                store_time: header.store_time,
+            };
+            take(&place, &record);
+        }
+        start += align_batch(u64::from(header.batch_bytes)) as usize;
     }
 }
 

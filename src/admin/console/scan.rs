@@ -10,12 +10,11 @@ use serde::Serialize;
 
 use super::asking::{Asking, fetch_of};
 use super::ids::Ids;
-use super::message_view::{MessageRow, Place};
+use super::message_view::{MessageRow, Source, each_message};
 use super::parameters::{number, optional, required};
 use crate::admin::answer::Answer;
 use crate::api::{Failure, OffsetSpec, Status, TopicInfo};
-use crate::types::{QueueKey, QueueNumber, QueueOffset, RecordLocation, ShardId, Timestamp, TopicName};
-use crate::wire::batch::{BatchHeader, align_batch, stored_records};
+use crate::types::{QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicName};
 
 const PAGE_MAX: usize = 100;
 const PAGE_USUAL: usize = 50;
@@ -184,7 +183,10 @@ impl Scan<'_> {
                 Err(failure) => return Err(failure),
             };
             self.bytes_left = self.bytes_left.saturating_sub(fetched.batches.len().max(FETCH_BYTES_MIN));
-            self.take(queue, &fetched.batches, at..until);
+            let of = Source { topic: self.topic.topic.as_str(), queue: queue.queue, shard: queue.shard };
+            each_message(of, &fetched.batches, at..until, |place, record| {
+                queue.read.push(MessageRow::new(place, record, &self.ids));
+            });
             // At the end of the queue, or of what is readable.
             if fetched.next_offset.0 <= at {
                 break;
@@ -194,35 +196,6 @@ impl Scan<'_> {
         let is_little = before - self.bytes_left <= FETCH_BYTES as usize;
         self.step = if is_little { (2 * self.step).min(STEP_MAX) } else { STEP_MIN };
         Ok(())
-    }
-
-    /// Takes what lies in `offsets` from batches as they are stored.
-    fn take(&self, queue: &mut Backwards, batches: &[u8], offsets: std::ops::Range<u64>) {
-        let mut start = 0;
-        while let Some(batch) = batches.get(start..).filter(|rest| !rest.is_empty()) {
-            let Ok(header) = BatchHeader::decode(batch) else { return };
-            let Some(bytes) = batch.get(..header.batch_bytes as usize) else { return };
-            for (index, record) in (0..header.record_count).zip(stored_records(bytes)) {
-                let offset = header.base_offset.advance(u64::from(index));
-                if !offsets.contains(&offset.0) {
-                    continue;
-                }
-                // A batch has no more records than an index counts.
-                let location = RecordLocation { position: header.position, index: index as u16 };
-                let born = header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
-                let place = Place {
-                    topic: self.topic.topic.as_str(),
-                    queue: queue.queue,
-                    offset,
-                    shard: queue.shard,
-                    location,
-                    born_time: Timestamp(born),
-                    store_time: header.store_time,
-                };
-                queue.read.push(MessageRow::new(&place, &record, &self.ids));
-            }
-            start += align_batch(u64::from(header.batch_bytes)) as usize;
-        }
     }
 }
 

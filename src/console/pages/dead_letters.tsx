@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { type DeadLetters, type MessageRow, type Messages, type Page, type Redriven, describe, get, name, post, query, useLive } from "../api";
 import { plural } from "../format";
 import { type Route, link } from "../router";
-import { Awaited, Badge, Barred, Card, Dialog, Empty, Field, Table, useMayChange, useNotice } from "../ui";
+import { Awaited, Badge, Barred, Card, Dialog, Empty, Field, Table, sentence, useMayChange, useNotice } from "../ui";
 import { MessageDialog, MessageTable } from "./messages";
 import { Pager } from "./topics";
 
@@ -42,9 +42,7 @@ function All({ route }: { route: Route }) {
                       head: "Messages",
                       number: true,
                       by: (row) => row.messages,
-                      cell: (row) => (
-<Barred value={row.messages} most={most} tone="bad" />
-                      ),
+                      cell: (row) => <Barred value={row.messages} most={most} tone="bad" />,
                     },
                     { head: "Topic", minor: true, cell: (row) => <a href={link(["topics", row.topic])}>{row.topic}</a> },
                   ]}
@@ -108,7 +106,7 @@ function OfGroup({ group }: { group: string }) {
         </div>
       </div>
       <Card title="Newest first" aside={found !== null && plural(found.messages.length, "message")}>
-        {error !== null && <Empty>{error.includes("does not exist") ? "This group has no dead letters." : error}</Empty>}
+        {error !== null && <Empty>{error.includes("does not exist") ? "This group has no dead letters." : sentence(error)}</Empty>}
         {found === null ? (
           error === null && <p class="empty loading">Looking&hellip;</p>
         ) : (
@@ -171,7 +169,7 @@ function RedriveDialog({ group, rows, onClose, onDone }: { group: string; rows: 
         </Field>
         {error !== null && (
           <p class="error" role="alert">
-            {error}
+            {sentence(error)}
           </p>
         )}
         <div class="actions">

@@ -1,9 +1,10 @@
 import { useEffect, useState } from "preact/hooks";
 import { type Group, type GroupQueue, type GroupRow, type Page, type ResetPreview, describe, get, name, post, query, useLive } from "../api";
+import { visible } from "../body";
 import { age, count, forInput, perSecond, plural, rate, short } from "../format";
 import { type Route, link, replace } from "../router";
-import { Awaited, Badge, Card, Dialog, Field, Barred, Filter, Table, Tabs, Tile, useMayChange, useNotice, useSettled } from "../ui";
-import { Pager, Protocol } from "./topics";
+import { Awaited, Badge, Card, Dialog, Field, Barred, Filter, NONE, Table, Tabs, Tile, sentence, useMayChange, useNotice, useSettled } from "../ui";
+import { Pager, Protocol, receivers } from "./topics";
 
 const PAGE = 50;
 
@@ -140,7 +141,7 @@ function GroupDetail({ group, before, elapsed }: { group: Group; before: Group |
         </Card>
       )}
       <dl class="tiles">
-        <Tile label="Behind" value={short(group.lag)} unit="messages" note={group.oldest_unread_ms === null ? "" : `the oldest ${age(group.oldest_unread_ms)}`} tone={group.lag > 0 && consumersOf(group) === 0 ? "bad" : "accent"} />
+        <Tile label="Behind" value={group.queues.length === 0 ? NONE : short(group.lag)} unit="messages" note={group.oldest_unread_ms === null ? "" : `the oldest ${age(group.oldest_unread_ms)}`} tone={group.lag > 0 && consumersOf(group) === 0 ? "bad" : "accent"} />
         <Tile label="Out" value={rate(perSecond(group.passed, before?.passed, elapsed))} unit="messages/s" />
         <Tile label="Leased" value={short(group.leased)} note={`${short(group.waiting)} wait to come again`} />
         <Tile label="Dead letters" value={short(group.dead_letters)} tone={group.dead_letters > 0 ? "warn" : "plain"} />
@@ -171,7 +172,7 @@ function Consumers({ group }: { group: Group }) {
     ...group.members.map((one) => ({
       key: `member ${one.member}`,
       protocol: "native",
-      who: one.member,
+      who: visible(one.member),
       where: plural(one.queues, "queue"),
       what: one.topics.join(", "),
       seen: `${age(one.heartbeat_age_ms)} ago`,
@@ -179,7 +180,7 @@ function Consumers({ group }: { group: Group }) {
     ...group.receivers.map((one, at) => ({
       key: `receiver ${at}`,
       protocol: one.protocol,
-      who: `${plural(one.active, "receiver")}${one.ordered ? ", in order" : ""}`,
+      who: receivers(one),
       where: "",
       what: `${one.topic} ${one.filter}`,
       seen: `${age(one.seen_age_ms)} ago`,
@@ -187,9 +188,9 @@ function Consumers({ group }: { group: Group }) {
     ...group.readers.map((one) => ({
       key: `reader ${one.client} ${one.address}`,
       protocol: "remoting",
-      who: `${one.client}${one.broadcasts ? ", gets every message" : ""}`,
-      where: `${one.address}, ${one.language} ${one.version}`,
-      what: one.subscriptions.map((of) => `${of.topic} ${of.expression}`).join(", "),
+      who: visible(`${one.client}${one.broadcasts ? ", gets every message" : ""}`),
+      where: visible(`${one.address}, ${one.language} ${one.version}`),
+      what: visible(one.subscriptions.map((of) => `${of.topic} ${of.expression}`).join(", ")),
       seen: "connected",
     })),
   ];
@@ -220,7 +221,7 @@ function Queues({ queues, before, elapsed }: { queues: GroupQueue[]; before: Gro
       label="Queues of the group"
       rows={queues}
       of={key}
-      empty="The group has no place in any queue."
+      empty="The group has no place in any queue yet: its first acknowledgement or commit makes one."
       columns={[
         { head: "Topic", main: true, by: (queue) => `${queue.topic} ${String(queue.queue).padStart(6, "0")}`, cell: (queue) => <a href={link(["topics", queue.topic])}>{queue.topic}</a> },
         { head: "Queue", number: true, cell: (queue) => queue.queue },
@@ -228,9 +229,7 @@ function Queues({ queues, before, elapsed }: { queues: GroupQueue[]; before: Gro
           head: "Behind",
           number: true,
           by: (queue) => queue.lag,
-          cell: (queue) => (
-<Barred value={queue.lag} most={most} tone="warn" />
-          ),
+          cell: (queue) => <Barred value={queue.lag} most={most} tone="warn" />,
         },
         { head: "Out /s", number: true, cell: (queue) => rate(grown(queue)) },
         { head: "Place", number: true, cell: (queue) => (queue.committed === null ? "none" : count(queue.committed)) },
@@ -238,7 +237,7 @@ function Queues({ queues, before, elapsed }: { queues: GroupQueue[]; before: Gro
         { head: "Leased", number: true, minor: true, cell: (queue) => count(queue.leased) },
         { head: "Waiting", number: true, minor: true, cell: (queue) => count(queue.waiting) },
         { head: "Dead", number: true, minor: true, cell: (queue) => count(queue.dead_letters) },
-        { head: "Read by", minor: true, cell: (queue) => (queue.member === "%receive" ? "receivers" : (queue.member ?? "\u2013")) },
+        { head: "Read by", minor: true, cell: (queue) => (queue.member === "%receive" ? "receivers" : visible(queue.member ?? NONE)) },
       ]}
     />
   );
@@ -287,29 +286,27 @@ function ResetDialog({ group, onClose, onDone }: { group: Group; onClose: () => 
   return (
     <Dialog title={`Reset ${group.group}`} onClose={onClose} wide>
       <form onSubmit={look}>
-        <div class="row">
-          <Field label="Topic">
-            <input list="reset-topics" value={topic} required onInput={(event) => setTopic(event.currentTarget.value)} />
-            <datalist id="reset-topics">
-              {topics.map((topic) => (
-                <option key={topic} value={topic} />
-              ))}
-            </datalist>
-          </Field>
-          <div class="field">
-            <span class="label">Go on</span>
-            <Tabs<Target>
-              label="Where to go on"
-              names={[
-                ["last", "after the last"],
-                ["first", "at the first"],
-                ["time", "at a time"],
-                ["offset", "at an offset"],
-              ]}
-              chosen={target}
-              choose={setTarget}
-            />
-          </div>
+        <Field label="Topic">
+          <input list="reset-topics" value={topic} required onInput={(event) => setTopic(event.currentTarget.value)} />
+          <datalist id="reset-topics">
+            {topics.map((topic) => (
+              <option key={topic} value={topic} />
+            ))}
+          </datalist>
+        </Field>
+        <div class="field">
+          <span class="label">Go on</span>
+          <Tabs<Target>
+            label="Where to go on"
+            names={[
+              ["last", "after the last"],
+              ["first", "at the first"],
+              ["time", "at a time"],
+              ["offset", "at an offset"],
+            ]}
+            chosen={target}
+            choose={setTarget}
+          />
         </div>
         {target === "time" && (
           <Field label="Time" hint="the first message that was stored then or later">
@@ -328,7 +325,7 @@ function ResetDialog({ group, onClose, onDone }: { group: Group; onClose: () => 
         )}
         {error !== null && (
           <p class="error" role="alert">
-            {error}
+            {sentence(error)}
           </p>
         )}
         {current !== null && <Preview preview={current} />}
@@ -353,7 +350,7 @@ function ResetDialog({ group, onClose, onDone }: { group: Group; onClose: () => 
 function Preview({ preview }: { preview: ResetPreview }) {
   const signed = (value: number) => (value > 0 ? `+${count(value)}` : count(value));
   const change = preview.queues.reduce((sum, queue) => sum + queue.to - (queue.committed ?? queue.first_offset), 0);
-  const words = change > 0 ? `${plural(change, "message")} are passed over` : change < 0 ? `${plural(-change, "message")} come again` : "nothing moves";
+  const words = change > 0 ? `${plural(change, "message is", "messages are")} passed over` : change < 0 ? `${plural(-change, "message comes", "messages come")} again` : "nothing moves";
   return (
     <div class="preview" role="status">
       <p>

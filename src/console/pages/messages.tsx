@@ -2,9 +2,9 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { type Message, type MessageRow, type Messages, type Page, type TopicRow, describe, get, query, useLive } from "../api";
 import { type View, asHex, asJson, asText, fromBase64, visible } from "../body";
-import { bytes, count, moment, plural } from "../format";
+import { bytes, count, moment, plural, zone } from "../format";
 import { type Route, go, link } from "../router";
-import { Badge, Card, Copy, Dialog, Empty, Field, Table, Tabs } from "../ui";
+import { Badge, Card, Copy, Dialog, Empty, Field, NONE, Table, Tabs, sentence } from "../ui";
 
 type By = "time" | "key" | "id";
 
@@ -114,10 +114,10 @@ function Form({ sought }: { sought: Sought }) {
         )}
         {form.by !== "id" && (
           <>
-            <Field label="From">
+            <Field label={`From (${zone()})`}>
               <input type="datetime-local" step={1} {...text("from")} />
             </Field>
-            <Field label="To">
+            <Field label={`To (${zone()})`}>
               <input type="datetime-local" step={1} {...text("to")} />
             </Field>
           </>
@@ -174,10 +174,10 @@ function Results({ sought }: { sought: Sought }) {
   if (requestOf(sought, null) === null) return <Empty>Name a topic, and the newest of its messages are here.</Empty>;
   return (
     <>
-      <Card title="Found" aside={found !== null && plural(found.messages.length, "message")}>
+      <Card title="Found" aside={found !== null && `${plural(found.messages.length, "message")}, times of ${zone()}`}>
         {error !== null && (
           <p class="error" role="alert">
-            {error}
+            {sentence(error)}
           </p>
         )}
         {found === null ? (
@@ -218,10 +218,10 @@ export function MessageTable({ rows, look, action }: { rows: MessageRow[]; look:
             </button>
           ),
         },
-        ...(action ? [{ head: "From", cell: (row: MessageRow) => row.origin_topic ?? "\u2013" }] : []),
-        { head: "Place", cell: (row) => <span class="place">{`${row.queue} \u00b7 ${count(row.offset)}`}</span> },
-        { head: "Tag", cell: (row) => (row.tag ? <Badge>{visible(row.tag)}</Badge> : "\u2013") },
-        { head: "Keys", cell: (row) => (row.keys ? <code>{visible(row.keys)}</code> : "\u2013") },
+        ...(action ? [{ head: "From", maybe: true, cell: (row: MessageRow) => row.origin_topic ?? NONE }] : []),
+        { head: "Queue \u00b7 offset", cell: (row) => <span class="place">{`${row.queue} \u00b7 ${count(row.offset)}`}</span> },
+        { head: "Tag", maybe: true, cell: (row) => (row.tag ? <Badge>{visible(row.tag)}</Badge> : NONE) },
+        { head: "Keys", maybe: true, cell: (row) => (row.keys ? <code>{visible(row.keys)}</code> : NONE) },
         { head: "Size", number: true, minor: true, cell: (row) => bytes(row.body_bytes) },
         { head: "Body", cell: (row) => <span class="preview-text">{row.preview === null ? "no text" : visible(row.preview)}</span> },
         ...(action ? [{ head: "Again", cell: action }] : []),
@@ -235,7 +235,7 @@ export function MessageDialog({ row, onClose }: { row: MessageRow; onClose: () =
   const [error, setError] = useState<string | null>(null);
   useEffect(() => {
     const stop = new AbortController();
-    get<Message>(`message?${query({ shard: row.shard, position: row.position, index: row.index })}`, stop.signal)
+    get<Message>(`message?${query({ topic: row.topic, queue: row.queue, offset: row.offset })}`, stop.signal)
       .then(set)
       .catch((error) => {
         if (!stop.signal.aborted) setError(describe(error));
@@ -246,7 +246,7 @@ export function MessageDialog({ row, onClose }: { row: MessageRow; onClose: () =
     <Dialog title="Message" onClose={onClose} wide>
       {error !== null && (
         <p class="error" role="alert">
-          {error}
+          {sentence(error)}
         </p>
       )}
       {message === null ? error === null && <p class="empty loading">Loading the message&hellip;</p> : <MessageDetail message={message} />}

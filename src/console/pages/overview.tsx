@@ -1,7 +1,7 @@
 import { type GroupRow, type Node, type Page, type Shard, type TopicRow, useLive } from "../api";
 import { Chart } from "../chart";
-import { bytes, count, nanoseconds, perSecond, plural, rate, short } from "../format";
-import { BYTES_IN, BYTES_OUT, MESSAGES_IN, MESSAGES_OUT, SLOTS, note, rates, together } from "../history";
+import { age, bytes, count, nanoseconds, perSecond, plural, rate, short } from "../format";
+import { BYTES_IN, BYTES_OUT, MESSAGES_IN, MESSAGES_OUT, SLOTS, grown, note, noteGroups, rates, standstill, together } from "../history";
 import { link } from "../router";
 import { Awaited, Badge, Card, Empty, Share, Table, Tile } from "../ui";
 import { GroupState, isLeft } from "./groups";
@@ -18,8 +18,8 @@ export function OverviewPage() {
       <Awaited live={node} what="the node">
         {(data) => (
           <>
-            <Figures node={data} groups={groups.data} />
-            <Trouble node={data} before={node.before} groups={groups.data} />
+            <Trouble node={data} groups={groups.data} />
+            <Figures groups={groups.data} node={data} />
           </>
         )}
       </Awaited>
@@ -45,7 +45,6 @@ export function OverviewPage() {
 }
 
 function Figures({ node, groups }: { node: Node; groups: Page<GroupRow> | null }) {
-  note(node);
   const { times, lines } = rates(MESSAGES_IN, MESSAGES_OUT, BYTES_IN, BYTES_OUT);
   const [messagesIn = [], messagesOut = [], bytesIn = [], bytesOut = []] = lines;
   const counters = together(node);
@@ -82,22 +81,35 @@ function Figures({ node, groups }: { node: Node; groups: Page<GroupRow> | null }
   );
 }
 
+/** A disk with less than this share of its bytes available is told of. */
+const DISK_SHARE_MIN = 0.1;
+/** Whose consumers have dealt with nothing for so long has to be looked at. */
+const STANDSTILL_MS = 20_000;
+
 /** What somebody has to look at, in words. */
-function Trouble({ node, before, groups }: { node: Node; before: Node | null; groups: Page<GroupRow> | null }) {
+function Trouble({ node, groups }: { node: Node; groups: Page<GroupRow> | null }) {
+  note(node);
+  noteGroups(groups);
   const found: { key: string; text: string; href?: string }[] = [];
   for (const shard of node.shards) {
     if (shard.state !== "ok") found.push({ key: `shard ${shard.shard}`, text: `Shard ${shard.shard} takes no messages: ${shard.state}` });
   }
-  if (before !== null) {
-    const [now, then] = [together(node), together(before)];
-    const grown = (name: string) => (now[name] ?? 0) - (then[name] ?? 0);
-    if (grown("disk_stalls") > 0) found.push({ key: "stalls", text: "The disk keeps the log waiting: a write or flush took 50 ms or longer just now" });
-    if (grown("produce_refused") > 0) found.push({ key: "refused", text: `${plural(grown("produce_refused"), "message")} of producers refused just now` });
-    if (grown("damaged_batches") > 0) found.push({ key: "damage", text: "Stored bytes do not match their checksum: see the broker's log" });
+  const { disk_available_bytes: available, disk_bytes: total } = node.shards[0]?.counters ?? {};
+  if (available !== undefined && total !== undefined && available < total * DISK_SHARE_MIN) {
+    found.push({ key: "disk", text: `The disk has ${bytes(available)} of ${bytes(total)} left` });
   }
+  const stalls = grown("disk_stalls");
+  const refused = grown("produce_refused");
+  const dead = grown("messages_dead_lettered");
+  if (grown("damaged_batches").by > 0) found.push({ key: "damage", text: "Stored bytes do not match their checksum: see the broker's log" });
+  if (stalls.by > 0) found.push({ key: "stalls", text: `The disk kept the log waiting: ${plural(stalls.by, "write or flush", "writes and flushes")} took 50 ms or longer within ${age(stalls.within)}` });
+  if (refused.by > 0) found.push({ key: "refused", text: `${plural(refused.by, "message")} of producers refused within ${age(refused.within)}` });
+  if (dead.by > 0) found.push({ key: "dead", text: `${plural(dead.by, "message became a dead letter", "messages became dead letters")} within ${age(dead.within)}`, href: link(["dead-letters"]) });
   for (const group of groups?.rows ?? []) {
-    if (!isLeft(group)) continue;
-    const text = `${group.group} is ${plural(group.lag, "message")} behind, and nobody consumes`;
+    const stands = standstill(group);
+    if (!isLeft(group) && stands < STANDSTILL_MS) continue;
+    const why = isLeft(group) ? "nobody consumes" : `its consumers have dealt with nothing for ${age(stands)}`;
+    const text = `${group.group} is ${plural(group.lag, "message")} behind, and ${why}`;
     found.push({ key: group.group, text, href: link(["groups", group.group]) });
   }
   if (found.length === 0) return null;

@@ -1,8 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
-import { type Page, type Published, type Topic, type TopicRow, describe, name, post, query, useLive } from "../api";
-import { bytes, count, perSecond, plural, rate, retention, short } from "../format";
+import { type Page, type Published, type Receiver, type Topic, type TopicRow, describe, name, post, query, useLive } from "../api";
+import { visible } from "../body";
+import { age, bytes, count, perSecond, plural, rate, retention, short } from "../format";
 import { type Route, link, replace } from "../router";
-import { Awaited, Badge, Card, Dialog, Field, Barred, Filter, Table, Tabs, Tile, useMayChange, useNotice, useSettled } from "../ui";
+import { Awaited, Badge, Card, Dialog, Field, Barred, Filter, Table, Tabs, Tile, sentence, useMayChange, useNotice, useSettled } from "../ui";
 
 const PAGE = 50;
 
@@ -134,8 +135,8 @@ function TopicDetail({ topic, before, elapsed }: { topic: Topic; before: Topic |
         <Tile label="Messages" value={short(messagesOf(topic))} note={`${short(storedOf(topic))} ever stored`} />
         <Tile label="Queues" value={count(topic.queue_count)} />
         <Tile label="Groups" value={topic.consumers_left_out === null ? "\u2013" : count(topic.groups.length)} />
-        <Tile label="Retention" value={retention(topic)} note={`level ${topic.level ?? "default"}`} />
-        <Tile label="Permission" value={topic.permission} tone={topic.permission === "read-write" ? "plain" : "warn"} />
+        <Tile label="Retention" value={retention(topic)} words note={`level ${topic.level ?? "default"}`} />
+        <Tile label="Permission" value={topic.permission} words tone={topic.permission === "read-write" ? "plain" : "warn"} />
       </dl>
       <Card title="Consumed by">
         <Consumers topic={topic} />
@@ -156,9 +157,7 @@ function TopicDetail({ topic, before, elapsed }: { topic: Topic; before: Topic |
               head: "Messages",
               number: true,
               by: (queue) => queue.end_offset - queue.first_offset,
-              cell: (queue) => (
-<Barred value={queue.end_offset - queue.first_offset} most={most} />
-              ),
+              cell: (queue) => <Barred value={queue.end_offset - queue.first_offset} most={most} />,
             },
           ]}
         />
@@ -166,6 +165,10 @@ function TopicDetail({ topic, before, elapsed }: { topic: Topic; before: Topic |
     </>
   );
 }
+
+/** Those who receive, in words: between two receives it is known of them only when the last one was. */
+export const receivers = (of: Receiver) =>
+  `${of.active > 0 ? plural(of.active, "receiver") : `received ${age(of.seen_age_ms)} ago`}${of.ordered ? ", in order" : ""}`;
 
 interface ConsumerRow {
   key: string;
@@ -181,15 +184,15 @@ function Consumers({ topic }: { topic: Topic }) {
     const found: ConsumerRow[] = [];
     if (of.members > 0) found.push({ key: `${group} native`, group, protocol: "native", who: plural(of.members, "member"), filter: "*" });
     of.receivers.forEach((one, at) =>
-      found.push({ key: `${group} ${at}`, group, protocol: one.protocol, who: `${plural(one.active, "receiver")}${one.ordered ? ", in order" : ""}`, filter: one.filter }),
+      found.push({ key: `${group} ${at}`, group, protocol: one.protocol, who: receivers(one), filter: one.filter }),
     );
     of.readers.forEach((one) =>
       found.push({
         key: `${group} ${one.client}`,
         group,
         protocol: "remoting",
-        who: `${one.client}, ${one.language}${one.broadcasts ? ", every message" : ""}`,
-        filter: one.subscriptions[0]?.expression ?? "*",
+        who: visible(`${one.client}, ${one.language}${one.broadcasts ? ", every message" : ""}`),
+        filter: visible(one.subscriptions.find((of) => of.topic === topic.topic)?.expression ?? "*"),
       }),
     );
     if (found.length === 0) found.push({ key: group, group, protocol: "", who: "nobody now", filter: "" });
@@ -275,7 +278,7 @@ function PublishDialog({ topic, queues, onClose, onDone }: { topic: string; queu
         </Field>
         {error !== null && (
           <p class="error" role="alert">
-            {error}
+            {sentence(error)}
           </p>
         )}
         {published !== null && (
