@@ -400,3 +400,43 @@ fn a_snapshot_that_is_no_file_hides_nothing_of_the_log() {
     let refused = Setup::new(data).try_start().err().expect("a refusal").stderr;
     assert!(refused.contains("it is a FIFO"), "{refused}");
 }
+
+/// As when a copy was put back into the wrong place: the start leaves it out, and says so.
+#[test]
+fn a_snapshot_of_another_directory_is_named_as_the_start_names_it() {
+    let (ours, theirs) = (test_directory(), test_directory());
+    for (directory, lives) in [(ours.path(), 2), (theirs.path(), 3)] {
+        for life in 0..lives {
+            let node = Node::start(directory);
+            if life == 0 {
+                node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+                command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+            }
+            assert_eq!(node.stop().status.code(), Some(0));
+        }
+    }
+    let data = ours.path();
+    for file in files_with(data, "snapshot-") {
+        let aside = test_directory();
+        copy(&file, &aside.path().join("kept"));
+        let name = file.file_name().expect("a name");
+        std::fs::copy(theirs.path().join("shard-0").join(name), &file).expect("both have both");
+        let verified = verify(data);
+        let rebuilt = verified.findings("rebuilt");
+        assert_eq!((verified.code, &verified.report["damaged"]), (Some(1), &0.into()), "{}", verified.report);
+        assert_eq!(rebuilt.len(), 1, "{rebuilt:?}");
+        assert!(
+            rebuilt[0].0 == file.to_str().expect("UTF-8") && rebuilt[0].1.contains("of another log"),
+            "{rebuilt:?}"
+        );
+        std::fs::copy(aside.path().join("kept"), &file).expect("it was there");
+        assert_eq!(verify(data).code, Some(0));
+    }
+    let file = first_with(data, "snapshot-");
+    std::fs::copy(theirs.path().join("shard-0").join(file.file_name().expect("a name")), &file)
+        .expect("both have both");
+    let node = Node::start(data);
+    assert!(node.banner.contains(file.to_str().expect("UTF-8")), "{}", node.banner);
+    assert_eq!(node.run_well(&["consume", "lines"]), "one\ntwo\n");
+    assert_eq!(node.stop().status.code(), Some(0));
+}

@@ -35,6 +35,8 @@ pub struct Witnesses {
     pub lost_snapshots: Vec<PathBuf>,
     /// Snapshots of another log, when there are none of this one.
     pub foreign: Vec<Contradiction>,
+    /// The files of all snapshots of another log, whether there are some of this one or not.
+    pub foreign_files: Vec<PathBuf>,
 }
 
 impl Witnesses {
@@ -68,7 +70,8 @@ impl Witnesses {
         let owner = secret.map(|secret| Owner { secret, shard: known.shard });
         let (known, snapshot) = (known.clone(), None);
         let (notices, lost_snapshots, foreign) = (Vec::new(), Vec::new(), Vec::new());
-        let mut witnesses = Self { known, snapshot, notices, lost_snapshots, foreign };
+        let foreign_files = Vec::new();
+        let mut witnesses = Self { known, snapshot, notices, lost_snapshots, foreign, foreign_files };
         found.iter().cloned().for_each(|found| witnesses.take(found, owner));
         witnesses
     }
@@ -92,6 +95,7 @@ impl Witnesses {
         {
             let (flaw, zero) = (Flaw::Foreign { shard: named.shard.0 }, LogPosition::ZERO);
             self.foreign.push(Contradiction { file, flaw, from: zero, to: zero, end: zero, messages: None });
+            self.foreign_files.push(path);
             return;
         }
         let (position, epoch) = (snapshot.position, snapshot.epoch);

@@ -152,7 +152,8 @@ async fn verify<D: Disk>(
         return Ok(());
     }
     check_manifest(disk, home, checked).await?;
-    let snapshot = check_snapshots(disk, home, checked).await?;
+    let witnesses = Witnesses::hear(disk, home).await?;
+    let snapshot = check_snapshots(disk, home, &witnesses, checked).await?;
     let index_directory = home.directory.join("index");
     let index = match &snapshot {
         // It was told above.
@@ -160,13 +161,12 @@ async fn verify<D: Disk>(
         Some(snapshot) => open_index(disk, home, snapshot, checked).await?,
         None => None,
     };
-    let known = Witnesses::hear(disk, home).await?.known;
     let keys = home.directory.join("keys");
     let opened = KeyCheck::open(disk, &keys).await;
     let key_check = opened.map_err(|error| checked.add_derived_error(&error)).ok();
     let key_check = key_check.unwrap_or_else(KeyCheck::of_nothing);
     let mut pass = LogPass::new(key_check, home.directory, index.as_ref(), snapshot.as_ref(), progress);
-    let report = match scan(disk, &home.directory.join("log"), &known, &mut pass).await {
+    let report = match scan(disk, &home.directory.join("log"), &witnesses.known, &mut pass).await {
         Err(error) => {
             add_contradictions(&contradictions, &[], checked);
             return Err(error.into());

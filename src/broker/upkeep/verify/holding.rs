@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::checked::{Checked, Finding};
 use crate::broker::open::StartError;
 use crate::broker::upkeep::ShardHome;
-use crate::broker::upkeep::condition::lost_snapshots;
+use crate::broker::upkeep::condition::{Witnesses, lost_snapshots};
 use crate::broker::upkeep::snapshot::{FoundSnapshot, Snapshot};
 use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{Index, IndexError, IndexOptions, check_snapshot, distrust};
@@ -31,10 +31,11 @@ pub(in crate::broker) async fn check_manifest<D: Disk>(
     Ok(())
 }
 
-/// Both snapshots. Returns the newest that can be read.
+/// Both snapshots. Returns the newest of this log that can be read.
 pub(in crate::broker) async fn check_snapshots<D: Disk>(
     disk: &D,
     home: &ShardHome<'_>,
+    witnesses: &Witnesses,
     checked: &mut Checked,
 ) -> Result<Option<Snapshot>, StartError> {
     let mut newest: Option<Snapshot> = None;
@@ -53,6 +54,14 @@ pub(in crate::broker) async fn check_snapshots<D: Disk>(
             }
             FoundSnapshot::Whole(path, snapshot) => (path, snapshot),
         };
+        if witnesses.foreign_files.contains(&path) {
+            // Without one of this log beside it, it is among the contradictions.
+            if witnesses.snapshot.is_some() {
+                let detail = "it is a snapshot of another log: the next start goes on from the other one";
+                checked.derived.push(Finding::of_file(&path, detail));
+            }
+            continue;
+        }
         let tables = decode_changes(&snapshot.tables).map(drop).map_err(|error| error.to_string());
         let index = check_snapshot(&snapshot.index).map_err(|error| error.to_string());
         if let Err(reason) = tables.and(index) {
