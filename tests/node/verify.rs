@@ -397,6 +397,9 @@ fn a_snapshot_that_is_no_file_hides_nothing_of_the_log() {
     assert_eq!((verified.code, &report["messages_missing"]), (Some(1), &0.into()), "{report}");
     assert_eq!(report["shards"][0]["messages"], 2, "{report}");
     assert!(damage.len() == 1 && damage[0].1.contains("it is a FIFO"), "{damage:?}");
+    let verdict = "every message can be read, but the broker does not start";
+    assert!(verified.stderr.contains(verdict), "{}", verified.stderr);
+    assert_eq!(report["starts"], false, "{report}");
     let refused = Setup::new(data).try_start().err().expect("a refusal").stderr;
     assert!(refused.contains("it is a FIFO"), "{refused}");
 }
@@ -424,6 +427,7 @@ fn a_snapshot_of_another_directory_is_named_as_the_start_names_it() {
         let verified = verify(data);
         let rebuilt = verified.findings("rebuilt");
         assert_eq!((verified.code, &verified.report["damaged"]), (Some(1), &0.into()), "{}", verified.report);
+        assert_eq!(verified.report["starts"], true, "{}", verified.report);
         assert_eq!(rebuilt.len(), 1, "{rebuilt:?}");
         assert!(
             rebuilt[0].0 == file.to_str().expect("UTF-8") && rebuilt[0].1.contains("of another log"),

@@ -39,6 +39,8 @@ struct VerifiedView {
     messages_missing: Option<u64>,
     /// Files of which nobody knows, as they cannot be read by whoever checks, or not by this release.
     not_checked: usize,
+    /// Whether the next start is not refused; `null` when nobody can tell.
+    starts: Option<bool>,
     /// What is wrong with files that are no shard's; those that keep a broker from starting count as damaged.
     node: Vec<FindingView>,
 }
@@ -58,6 +60,8 @@ struct ShardView {
     not_checked: Vec<FindingView>,
     given_up: Vec<GivenUpView>,
     messages_given_up: u64,
+    #[serde(skip)]
+    refusals: usize,
 }
 
 #[derive(Serialize)]
@@ -105,10 +109,13 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
     let notes = node_findings(&directory);
     let (unread, refused): (Vec<_>, Vec<_>) = refused.partition(|(_, is_unread)| *is_unread);
     let of_node = |findings: Vec<(FindingView, bool)>| findings.into_iter().map(|(finding, _)| finding);
+    let refusals = views.iter().map(|view| view.refusals).sum::<usize>() + refused.len();
+    let not_checked = views.iter().map(|view| view.not_checked.len()).sum::<usize>() + unread.len();
     let view = VerifiedView {
         damaged: views.iter().map(|view| view.damage.len()).sum::<usize>() + refused.len(),
         rebuilt: views.iter().map(|view| view.rebuilt.len()).sum::<usize>() + notes.len(),
-        not_checked: views.iter().map(|view| view.not_checked.len()).sum::<usize>() + unread.len(),
+        not_checked,
+        starts: (not_checked == 0).then_some(refusals == 0),
         messages_missing: views.iter().map(|view| view.messages_missing).sum(),
         shards: views,
         node: of_node(refused).chain(of_node(unread)).chain(notes).collect(),
@@ -135,8 +142,11 @@ fn verdict(view: &VerifiedView) -> Result<(), CommandError> {
             "{rebuilt} places are not as they were written; no message is lost by that: the broker makes them anew when \
              it starts"
         ),
+        _ if missing == Some(0) && view.starts == Some(true) => format!(
+            "{damaged} damaged places; every message can be read, and the broker starts: see above what is to be put right"
+        ),
         _ if missing == Some(0) => format!(
-            "{damaged} damaged places; every message can be read, but the broker may not start: see above what is to be put \
+            "{damaged} damaged places; every message can be read, but the broker does not start: see above what is to be put \
              right (`turbopump log repair` says whether it can do that)"
         ),
         _ => format!(
@@ -250,6 +260,7 @@ impl ShardView {
             unfinished_tail: checked.is_torn,
             messages_missing: (!is_unknown).then_some(checked.messages_missing),
             messages_given_up: checked.messages_given_up,
+            refusals: checked.refusals,
             damage: views(checked.damage),
             rebuilt: views(checked.derived),
             not_checked: views(checked.unread),

@@ -58,6 +58,8 @@ pub struct Checked {
     pub is_torn: bool,
     /// Only a copy makes it good.
     pub damage: Vec<Finding>,
+    /// For as many of these places a start is refused; around the others it serves.
+    pub refusals: usize,
     /// The broker makes it anew by itself.
     pub derived: Vec<Finding>,
     /// Nobody knows: it may not be read by who checks, or was written by a newer release.
@@ -77,15 +79,21 @@ impl Checked {
     pub(in crate::broker) fn add_disk_error(&mut self, error: &DiskError) {
         match error.kind {
             DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),
-            _ => self.damage.push(Finding::of_disk(error)),
+            _ => self.refuse(Finding::of_disk(error)),
         }
+    }
+
+    /// Takes note of damage that keeps the broker from starting.
+    fn refuse(&mut self, damage: Finding) {
+        self.damage.push(damage);
+        self.refusals += 1;
     }
 
     /// What is no file of the log, and keeps the broker from starting: no message is missing by it.
     fn add_refused_name(&mut self, error: &DiskError) {
         match error.kind {
             DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),
-            _ => self.damage.push(Finding { messages: Some(0), ..Finding::of_disk(error) }),
+            _ => self.refuse(Finding { messages: Some(0), ..Finding::of_disk(error) }),
         }
     }
 
@@ -122,7 +130,7 @@ impl Checked {
             StartError::Log(
                 ref error @ (OpenError::WrongShard { ref file, .. }
                 | OpenError::WrongShardCount { ref file, .. }),
-            ) => self.damage.push(Finding::of_file(Path::new(file), error)),
+            ) => self.refuse(Finding::of_file(Path::new(file), error)),
             error => self.unread.push(Finding::of_file(home.directory, error)),
         }
     }
@@ -264,6 +272,7 @@ fn is_told(damage: &Damage, contradictions: &[Contradiction]) -> bool {
 
 /// Files that are not there or not as they must be, and damaged places in the others.
 fn add_contradictions(contradictions: &[Contradiction], damage: &[Damage], checked: &mut Checked) {
+    checked.refusals += contradictions.len();
     checked.damage.extend(contradictions.iter().map(|found| Finding {
         file: found.file.clone(),
         // Of a file that was cut off the bytes before are there.
