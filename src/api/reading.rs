@@ -131,9 +131,10 @@ impl TopicTally {
 /// What one shard has counted of a group in a topic since its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupTally {
-    pub group: GroupName,
+    /// `None`: those who read for none.
+    pub group: Option<GroupName>,
     pub topic: TopicName,
-    /// What it was given, and given again, as RocketMQ's clients and receivers are; what members fetch is not counted.
+    /// What it was given, and given again, whichever way it consumes.
     pub messages: u64,
     pub bytes: u64,
     pub dead_letters: u64,

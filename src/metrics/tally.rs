@@ -29,7 +29,7 @@ pub struct HeldTally {
     pub delays: Spans,
 }
 
-/// What was given to a group of a topic.
+/// What was given of a topic to a group, or to those who read for none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Given {
     pub messages: u64,
@@ -42,6 +42,8 @@ pub struct Given {
 pub struct Tallies {
     held: HashMap<TopicId, HeldTally>,
     groups: HashMap<GroupName, HashMap<TopicId, Given>>,
+    /// To those who read for no group.
+    groupless: HashMap<TopicId, Given>,
     pair_count: usize,
 }
 
@@ -66,10 +68,11 @@ impl Tallies {
         self.held.get(&topic).copied().unwrap_or_default()
     }
 
-    /// What was given to each group of each topic.
-    pub fn pairs(&self) -> impl Iterator<Item = (&GroupName, TopicId, Given)> {
-        self.groups
-            .iter()
+    /// What was given of each topic to each group, and to those who read for none.
+    pub fn pairs(&self) -> impl Iterator<Item = (Option<&GroupName>, TopicId, Given)> {
+        let of_groups = self.groups.iter().map(|(group, topics)| (Some(group), topics));
+        of_groups
+            .chain([(None, &self.groupless)])
             .flat_map(|(group, topics)| topics.iter().map(move |(topic, given)| (group, *topic, *given)))
     }
 
@@ -78,8 +81,8 @@ impl Tallies {
         self.held.entry(topic).or_default()
     }
 
-    /// A group was given messages of a topic.
-    pub fn given(&mut self, group: &GroupName, topic: TopicId, messages: u64, bytes: u64) {
+    /// A group was given messages of a topic, or somebody who reads for none.
+    pub fn given(&mut self, group: Option<&GroupName>, topic: TopicId, messages: u64, bytes: u64) {
         if let Some(given) = self.pair(group, topic) {
             given.messages += messages;
             given.bytes += bytes;
@@ -88,27 +91,37 @@ impl Tallies {
 
     /// A message of a topic went to a group's dead letters.
     pub fn dead_lettered(&mut self, group: &GroupName, topic: TopicId) {
-        if let Some(given) = self.pair(group, topic) {
+        if let Some(given) = self.pair(Some(group), topic) {
             given.dead_letters += 1;
         }
     }
 
-    fn pair(&mut self, group: &GroupName, topic: TopicId) -> Option<&mut Given> {
-        let is_known = self.groups.get(group).is_some_and(|topics| topics.contains_key(&topic));
-        if !is_known {
+    fn pair(&mut self, group: Option<&GroupName>, topic: TopicId) -> Option<&mut Given> {
+        let topics = match group {
+            None => &mut self.groupless,
+            Some(group) => {
+                if !self.groups.contains_key(group) {
+                    if self.pair_count >= limits::METRICS_PAIRS_MAX {
+                        return None;
+                    }
+                    self.groups.insert(group.clone(), HashMap::new());
+                }
+                self.groups.get_mut(group)?
+            }
+        };
+        if !topics.contains_key(&topic) {
             if self.pair_count >= limits::METRICS_PAIRS_MAX {
                 return None;
             }
             self.pair_count += 1;
-            self.groups.entry(group.clone()).or_default().insert(topic, Given::default());
         }
-        self.groups.get_mut(group)?.get_mut(&topic)
+        Some(topics.entry(topic).or_default())
     }
 
     /// The topic is gone.
     pub fn remove_topic(&mut self, topic: TopicId) {
         self.held.remove(&topic);
-        for topics in self.groups.values_mut() {
+        for topics in self.groups.values_mut().chain([&mut self.groupless]) {
             self.pair_count -= usize::from(topics.remove(&topic).is_some());
         }
         self.groups.retain(|_, topics| !topics.is_empty());
@@ -144,17 +157,20 @@ mod tests {
         let group: GroupName = "g".parse().expect("a name");
         let mut tallies = Tallies::default();
         for topic in 0..limits::METRICS_PAIRS_MAX as u32 + 1 {
-            tallies.given(&group, TopicId(topic), 1, 10);
+            tallies.given(Some(&group), TopicId(topic), 1, 10);
         }
         assert_eq!(tallies.pair_count, limits::METRICS_PAIRS_MAX);
-        tallies.given(&group, TopicId(0), 2, 20);
+        tallies.given(Some(&group), TopicId(0), 2, 20);
+        tallies.given(None, TopicId(0), 1, 10);
+        assert!(tallies.groupless.is_empty(), "they count as well");
         tallies.dead_lettered(&group, TopicId(0));
         let given = tallies.groups[&group][&TopicId(0)];
         assert_eq!((given.messages, given.bytes, given.dead_letters), (3, 30, 1));
         tallies.held(TopicId(0)).delayed += 1;
         tallies.remove_topic(TopicId(0));
         assert!(tallies.held.is_empty());
-        tallies.given(&group, TopicId(70_000), 1, 10);
+        tallies.given(None, TopicId(70_000), 1, 10);
+        assert_eq!(tallies.pairs().filter(|(group, ..)| group.is_none()).count(), 1);
         assert_eq!(tallies.pair_count, limits::METRICS_PAIRS_MAX, "there is room again");
     }
 

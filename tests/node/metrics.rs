@@ -190,6 +190,29 @@ fn check_forms(node: &Node) {
     assert!(open.body.contains("# TYPE rocketmq_messages_in counter\nrocketmq_messages_in_total{"));
 }
 
+/// Whoever reads: a member of a group, and somebody who reads for none.
+#[test]
+fn what_is_fetched_counts_as_outgoing() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&ADMIN).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "sales", "--queues", "2"]);
+    let lines = |count: u32| (0..count).map(|number| format!("line {number}\n")).collect::<String>();
+    command::run(Some(node.address()), &["produce", "sales"], Some(lines(10).as_bytes())).well();
+    assert_eq!(node.run_well(&["consume", "sales", "--group", "readers"]).lines().count(), 10);
+    assert_eq!(node.run_well(&["consume", "sales"]).lines().count(), 10);
+    let scrape = get(&node, "/metrics").body;
+    for name in ["rocketmq_messages_out_total", "rocketmq_throughput_out_total"] {
+        let value = |group: &str| -> f64 {
+            let labels = format!("consumer_group=\"{group}\",topic=\"sales\"");
+            let is_it = |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(&labels);
+            let line = scrape.lines().find(is_it).unwrap_or_else(|| panic!("{name} of `{group}`: {scrape}"));
+            line.rsplit_once(' ').expect("a value").1.parse().expect("a number")
+        };
+        assert_eq!(value("readers"), value(""), "{name}");
+        assert!(if name.contains("messages") { value("") == 10.0 } else { value("") > 100.0 }, "{scrape}");
+    }
+}
+
 /// Names of series in an expression.
 fn series(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');

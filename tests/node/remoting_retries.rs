@@ -7,9 +7,11 @@ use turbopump::limits;
 use turbopump::protocol::remoting::HeaderForm;
 use turbopump::protocol::remoting::message::ReadRecord;
 
+use super::admin::{ADMIN, get};
 use super::remoting::{Answer, Remoting, heartbeat, node, request};
 use super::remoting_pulls::{pull, pull_fields, records};
 use super::remoting_sends::{fields, send};
+use crate::support::directory::test_directory;
 use crate::support::node::Setup;
 
 const SEND: i32 = 310;
@@ -118,6 +120,45 @@ fn a_message_that_is_given_back_comes_again_with_all_it_had_and_ends_among_the_d
     assert_eq!(first(&awaited(&mut client, DEAD_LETTERS, "1")).deliveries_before, 1);
     let counters = ["messages_sent_back", "messages_dead_lettered"].map(|name| node.counter(name));
     assert_eq!(counters, [2, 2]);
+}
+
+/// Whichever way a message becomes a dead letter, who watches its group sees it.
+#[test]
+fn dead_letters_of_clients_are_counted_by_their_group_and_topic() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&ADMIN).start();
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(client.ask(HEART_BEAT, &[], &heartbeat("a@1", "g")).code, 0);
+    client.ask(SEND, &fields("orders", "0", ""), b"apples").field("msgId");
+    let place = first(&awaited(&mut client, "orders", "0")).physical_offset;
+    let counted = || {
+        let scrape = get(&node, "/metrics").body;
+        let of = |topic: &str| {
+            let labels = format!("consumer_group=\"g\",topic=\"{topic}\"");
+            let is_it = |line: &&str| {
+                line.starts_with("rocketmq_send_to_dlq_messages_total{") && line.contains(&labels)
+            };
+            let line = scrape.lines().find(is_it)?;
+            line.rsplit_once(' ')?.1.parse::<f64>().ok()
+        };
+        [of("orders"), of(DEAD_LETTERS)]
+    };
+    assert_eq!(counted()[0].unwrap_or(0.0), 0.0);
+    assert_eq!(give_back(&mut client, place, &[("delayLevel", "-1")]).code, 0);
+    assert_eq!(counted(), [Some(1.0), None]);
+    // What cannot be given back is sent to the retries by the client itself.
+    let mut sent = fields(RETRIES, "0", "RETRY_TOPIC\u{1}orders\u{2}");
+    sent.extend([("j", "17"), ("l", "16")]);
+    assert_eq!(client.ask(SEND, &sent, b"pears").code, 0);
+    assert_eq!(counted(), [Some(2.0), None]);
+    assert_eq!(first(&awaited(&mut client, DEAD_LETTERS, "1")).body, b"pears");
+    // One whose topic is gone is one of its group all the same.
+    let mut sent = fields(RETRIES, "0", "RETRY_TOPIC\u{1}gone\u{2}");
+    sent.extend([("j", "17"), ("l", "16")]);
+    assert_eq!(client.ask(SEND, &sent, b"plums").code, 0);
+    assert_eq!(counted(), [Some(2.0), Some(1.0)]);
+    assert_eq!(node.counter("messages_dead_lettered"), 3);
 }
 
 /// Sets up the topic of the group's retries with a permission.

@@ -11,7 +11,7 @@ use crate::api::{
     ShardReading, SizeCounts, Spans, TopicTally,
 };
 use crate::protocol::remoting::release_name;
-use crate::types::TopicName;
+use crate::types::{GroupName, TopicName};
 
 /// RocketMQ's bits of what a broker may be used for: 4 to read, 2 to write.
 const PERMISSION: f64 = 6.0;
@@ -112,7 +112,8 @@ impl<'a> Writer<'a> {
         for (name, help, of) in families {
             output.begin(name, Kind::Counter, help);
             for ((group, topic), tally) in &self.scrape.given {
-                output.sample(&self.pair(group.as_str(), topic.as_str(), &[]), of(tally) as f64);
+                let group = group.as_ref().map_or("", GroupName::as_str);
+                output.sample(&self.pair(group, topic.as_str(), &[]), of(tally) as f64);
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Scrape {
     /// Over all shards.
     pub topics: BTreeMap<TopicName, TopicTally>,
     pub groups: BTreeMap<GroupName, Group>,
-    pub given: BTreeMap<(GroupName, TopicName), GroupTally>,
+    pub given: BTreeMap<(Option<GroupName>, TopicName), GroupTally>,
     /// There are more topics, or more groups, than there is room for.
     pub topics_left_out: bool,
     pub groups_left_out: bool,
@@ -88,8 +88,8 @@ fn sum_topics<'a>(readings: impl Iterator<Item = &'a ShardReading>) -> BTreeMap<
 
 fn sum_given<'a>(
     readings: impl Iterator<Item = &'a ShardReading>,
-) -> BTreeMap<(GroupName, TopicName), GroupTally> {
-    let mut given: BTreeMap<(GroupName, TopicName), GroupTally> = BTreeMap::new();
+) -> BTreeMap<(Option<GroupName>, TopicName), GroupTally> {
+    let mut given: BTreeMap<(Option<GroupName>, TopicName), GroupTally> = BTreeMap::new();
     for tally in readings.flat_map(|reading| &reading.given) {
         let pair = (tally.group.clone(), tally.topic.clone());
         match given.get_mut(&pair) {

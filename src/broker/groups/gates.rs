@@ -35,8 +35,8 @@ use crate::types::{GroupName, Level, QueueKey, Timestamp, TopicId};
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Gates {
     groups: HashMap<GroupName, GroupGates>,
-    /// The queues of this shard that members hold, by their sessions.
-    sessions: HashMap<u64, HashSet<QueueKey>>,
+    /// The queues of this shard that members hold, and for which group, by their sessions.
+    sessions: HashMap<u64, (GroupName, HashSet<QueueKey>)>,
 }
 
 /// What receivers may take from a queue.
@@ -121,7 +121,7 @@ impl Gates {
         named: impl FnOnce(QueueKey) -> String,
     ) -> Result<(), Failure> {
         match self.sessions.get(&session) {
-            Some(keys) if keys.contains(&key) => Ok(()),
+            Some((_, keys)) if keys.contains(&key) => Ok(()),
             Some(_) => {
                 let message = format!("{} was given to others since: join the group again", named(key));
                 Err(Failure::new(Status::GenerationStale, message))
@@ -135,12 +135,17 @@ impl Gates {
         }
     }
 
+    /// The group for which a session reads.
+    pub fn group_of(&self, session: u64) -> Option<&GroupName> {
+        self.sessions.get(&session).map(|(group, _)| group)
+    }
+
     fn forget_holders(&mut self, holders: &BTreeMap<QueueKey, u64>) {
         for (key, session) in holders {
-            if let Entry::Occupied(mut keys) = self.sessions.entry(*session) {
-                keys.get_mut().remove(key);
-                if keys.get().is_empty() {
-                    keys.remove();
+            if let Entry::Occupied(mut held) = self.sessions.entry(*session) {
+                held.get_mut().1.remove(key);
+                if held.get().1.is_empty() {
+                    held.remove();
                 }
             }
         }
@@ -158,7 +163,8 @@ impl Gates {
             return;
         }
         for (key, session) in &grants.holders {
-            self.sessions.entry(*session).or_default().insert(*key);
+            let nothing = || (group.clone(), HashSet::new());
+            self.sessions.entry(*session).or_insert_with(nothing).1.insert(*key);
         }
         let nothing = || GroupGates { grants: QueueGrants::default(), draining: BTreeMap::new() };
         let gates = self.groups.entry(group.clone()).or_insert_with(nothing);
@@ -330,6 +336,7 @@ mod tests {
         assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "as after a restart");
         gates.set_grants(&group, held(1, &[(0, 7), (1, 8)]));
         assert_eq!((check(&gates, 7, 0), check(&gates, 8, 1)), (Ok(()), Ok(())));
+        assert_eq!((gates.group_of(8), gates.group_of(9)), (Some(&group), None));
         assert_eq!(check(&gates, 7, 1), Err(Status::GenerationStale));
         gates.set_grants(&group, held(2, &[(0, 8), (1, 8)]));
         assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "it holds nothing any more");

@@ -71,7 +71,7 @@ impl<D: Disk> Broker<D> {
         let Some(batches) = self.log.share_tail(&wants(&entries)) else { return Ok(FetchStep::Later) };
         let head = self.fetched(&queue, Vec::new(), next, None);
         let fetched = SharedFetched { head, batches, from_disk: false };
-        self.note_fetched(&queue, fetch.offset, &fetched);
+        self.note_fetched(&queue, fetch, &fetched);
         Ok(FetchStep::Ready(fetched))
     }
 
@@ -87,7 +87,7 @@ impl<D: Disk> Broker<D> {
     pub(super) async fn fetch_shared(&self, fetch: Fetch) -> Result<SharedFetched, Failure> {
         let fetched = self.fetch_ahead(&fetch).await?;
         if let Ok(queue) = self.queue(fetch.key) {
-            self.note_fetched(&queue, fetch.offset, &fetched);
+            self.note_fetched(&queue, &fetch, &fetched);
         }
         Ok(fetched)
     }
@@ -102,7 +102,7 @@ impl<D: Disk> Broker<D> {
         self.check_reader(fetch)?;
         self.check_range(&queue, fetch.offset)?;
         (fetched.head.first_offset, fetched.head.end_offset) = self.bounds(&queue);
-        self.note_fetched(&queue, fetch.offset, &fetched);
+        self.note_fetched(&queue, fetch, &fetched);
         Ok(fetched)
     }
 
@@ -262,14 +262,18 @@ impl<D: Disk> Broker<D> {
         entries
     }
 
-    fn note_fetched(&self, queue: &Queue, from: QueueOffset, fetched: &SharedFetched) {
+    fn note_fetched(&self, queue: &Queue, fetch: &Fetch, fetched: &SharedFetched) {
         // What damage has taken was not fetched.
-        if !fetched.batches.is_empty() {
-            let (messages, bytes) = (fetched.head.next_offset.0 - from.0, fetched.batch_bytes() as u64);
-            self.metrics.messages_fetched.add(messages);
-            self.metrics.bytes_fetched.add(bytes);
-            queue.traffic.note_given(messages, bytes);
+        if fetched.batches.is_empty() {
+            return;
         }
+        let messages = fetched.head.next_offset.0 - fetch.offset.0;
+        let bytes = fetched.batch_bytes() as u64;
+        self.metrics.messages_fetched.add(messages);
+        self.metrics.bytes_fetched.add(bytes);
+        queue.traffic.note_given(messages, bytes);
+        let (gates, mut tallies) = (self.gates.borrow(), self.metrics.tallies.borrow_mut());
+        tallies.given(gates.group_of(fetch.session), queue.key.topic, messages, bytes);
     }
 
     /// Names the file as it is called within the data directory: where that is, is for the operator to know.

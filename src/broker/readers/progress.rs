@@ -62,7 +62,7 @@ impl<D: Disk> Broker<D> {
         if let Ok(queue) = self.queue(key) {
             queue.traffic.note_given(given.messages, given.bytes);
         }
-        self.metrics.tallies.borrow_mut().given(group, key.topic, given.messages, given.bytes);
+        self.metrics.tallies.borrow_mut().given(Some(group), key.topic, given.messages, given.bytes);
         let mut readers = self.readers.borrow_mut();
         if readers.has_group(group) {
             readers.given.note(group, key, next);

@@ -70,6 +70,7 @@ impl<D: Disk> Broker<D> {
         let first_id = text_of(record.properties, names::ORIGIN_MESSAGE_ID).unwrap_or(id);
         let mut said = vec![(names::ORIGIN_MESSAGE_ID, first_id)];
         let topic = message.topic.as_str();
+        let first_topic = text_of(record.properties, names::RETRY_TOPIC).unwrap_or(topic);
         let level = match delay {
             _ if i64::from(deliveries) > self.retries_max(group, *retries_max) => None,
             RetryDelay::Never => None,
@@ -78,11 +79,10 @@ impl<D: Disk> Broker<D> {
         };
         let Some(level) = level else {
             let batch = dead_letter(&record, message.born_time, Some(topic), deliveries.into(), &said);
-            return self.store_dead_letter(group, batch).await;
+            return self.store_dead_letter(group, first_topic, batch).await;
         };
         let (level, delay) = self.options.delay_levels.level(level);
         let level = level.to_string();
-        let first_topic = text_of(record.properties, names::RETRY_TOPIC).unwrap_or(topic);
         said.extend([(names::RETRY_TOPIC, first_topic), (names::DELAY, &*level)]);
         let topic = GroupTopic::Retries.of(group);
         let key = self.open_group_topic(&topic).await?;
@@ -98,15 +98,28 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    async fn store_dead_letter(&self, group: &GroupName, batch: OwnedBatch) -> Result<(), Failure> {
+    async fn store_dead_letter(
+        &self,
+        group: &GroupName,
+        first_topic: &str,
+        batch: OwnedBatch,
+    ) -> Result<(), Failure> {
         let key = self.open_group_topic(&GroupTopic::DeadLetters.of(group)).await?;
         self.produce_here(&Produce { key, level: None, batch }).await?;
         self.note_use(group);
-        self.metrics.messages_dead_lettered.add(1);
+        self.note_dead_letter_sent(group, first_topic, key);
         Ok(())
     }
 
-    /// A message that a client sends to its group's retries itself, as a dead letter, if it was delivered often enough.
+    /// A dead letter has been stored in a queue. It counts for the topic that its producer sent it to, as long as that is there.
+    fn note_dead_letter_sent(&self, group: &GroupName, first_topic: &str, stored_in: QueueKey) {
+        let first_topic = first_topic.parse().ok();
+        let known = first_topic.and_then(|name: TopicName| Some(self.tables().topic_named(&name)?.id));
+        self.note_dead_letter(group, known.unwrap_or(stored_in.topic));
+    }
+
+    /// A message that a client sends to its group's retries itself, as a dead letter, if it was delivered often enough;
+    /// [`note_dead_letter_of_retry`](Self::note_dead_letter_of_retry) follows once it is stored.
     pub fn dead_letter_of_retry(
         &self,
         group: &GroupName,
@@ -116,10 +129,15 @@ impl<D: Disk> Broker<D> {
     ) -> Option<OwnedBatch> {
         let deliveries = message.origin.map_or(0, |origin| origin.deliveries_before);
         let is_over = i64::from(deliveries) > self.retries_max(group, retries_max);
-        is_over.then(|| {
-            self.metrics.messages_dead_lettered.add(1);
-            dead_letter(message, born_time, None, deliveries.into(), &[])
-        })
+        is_over.then(|| dead_letter(message, born_time, None, deliveries.into(), &[]))
+    }
+
+    /// The dead letter of a retry has been stored in a queue.
+    pub fn note_dead_letter_of_retry(&self, group: &GroupName, letter: &OwnedBatch, stored_in: QueueKey) {
+        let view = letter.view();
+        let record = view.records().next();
+        let first_topic = record.and_then(|record| text_of(record.properties(), names::RETRY_TOPIC));
+        self.note_dead_letter_sent(group, first_topic.unwrap_or(""), stored_in);
     }
 
     /// As in RocketMQ, the right to write to a group's retries can be taken away.

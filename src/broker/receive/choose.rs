@@ -115,7 +115,7 @@ impl<D: Disk> Broker<D> {
         self.note_received(&received.messages);
         let mut tallies = self.metrics.tallies.borrow_mut();
         for message in &received.messages {
-            tallies.given(&receive.group, message.receipt.key.topic, 1, message.record.len() as u64);
+            tallies.given(Some(&receive.group), message.receipt.key.topic, 1, message.record.len() as u64);
         }
         drop(tallies);
         received.again &= received.messages.is_empty();

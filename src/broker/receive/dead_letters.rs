@@ -17,7 +17,7 @@ use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::writer::Destination;
 use crate::disk::Disk;
 use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run};
-use crate::types::{GroupName, GroupTopic, Level, QueueKey, QueueOffset, Timestamp, TopicName};
+use crate::types::{GroupName, GroupTopic, Level, QueueKey, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::wire::batch::OwnedBatch;
 use crate::wire::origin::Origin;
 use crate::wire::properties::{self, names};
@@ -104,13 +104,18 @@ impl<D: Disk> Broker<D> {
                 let queue = self.queue(target)?;
                 let to = Destination::Queue(&queue);
                 self.writer.try_step(to, &batch.view(), Level::Durable, |_| Change::Lease(change))?;
-                self.metrics.messages_dead_lettered.add(1);
-                self.metrics.tallies.borrow_mut().dead_lettered(group, key.topic);
+                self.note_dead_letter(group, key.topic);
                 Ok(())
             });
             moving.await?;
         }
         Ok(())
+    }
+
+    /// A message of a topic has become a dead letter of a group, whichever way it consumes.
+    pub(in crate::broker) fn note_dead_letter(&self, group: &GroupName, topic: TopicId) {
+        self.metrics.messages_dead_lettered.add(1);
+        self.metrics.tallies.borrow_mut().dead_lettered(group, topic);
     }
 
     fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> OwnedBatch {

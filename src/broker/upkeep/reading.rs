@@ -74,7 +74,7 @@ impl<D: Disk> Broker<D> {
         let named = tallies.pairs().filter_map(|(group, topic, given)| {
             let topic = tables.topic(topic)?.name.clone();
             let Given { messages, bytes, dead_letters } = given;
-            Some(GroupTally { group: group.clone(), topic, messages, bytes, dead_letters })
+            Some(GroupTally { group: group.cloned(), topic, messages, bytes, dead_letters })
         });
         named.collect()
     }

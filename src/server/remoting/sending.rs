@@ -103,9 +103,10 @@ impl Remoting {
                 None => send::forbidden(&send.topic),
             })?;
         }
-        if let Some((GroupTopic::Retries, group)) = &of_group {
-            self.end_retries(&mut send, group);
-        }
+        let dead_of = match &of_group {
+            Some((GroupTopic::Retries, group)) if self.end_retries(&mut send, group) => Some(group),
+            _ => None,
+        };
         let target = self.target(&send).await.map_err(|failure| match failure.status {
             // RocketMQ's words, which people look for.
             Status::TopicNotExist => Refusal::new(
@@ -123,21 +124,28 @@ impl Remoting {
                     None => self.place_single(&target, send.level, message).await,
                 }
             }
-            Messages::Batch(batch) => self.place_batch(&target, send.level, &batch).await,
+            Messages::Batch(batch) => {
+                let placed = self.place_batch(&target, send.level, &batch).await;
+                if let (Some(group), Ok(_)) = (dead_of, &placed) {
+                    broker.note_dead_letter_of_retry(group, &batch, target.key);
+                }
+                placed
+            }
         };
         Ok((target, placed.map_err(told)?))
     }
 
     /// What a consumer sends to its group's retries, since it cannot be given back, is a dead letter if it was delivered often
-    /// enough.
-    fn end_retries(&self, send: &mut Send<'_>, group: &GroupName) {
-        let Messages::Single(message) = &send.messages else { return };
+    /// enough. Whether it is.
+    fn end_retries(&self, send: &mut Send<'_>, group: &GroupName) -> bool {
+        let Messages::Single(message) = &send.messages else { return false };
         let (record, born_time) = (message.record(), message.born_time);
         let broker = &self.connections.broker;
-        if let Some(letter) = broker.dead_letter_of_retry(group, send.retries_max, &record, born_time) {
-            send.topic = GroupTopic::DeadLetters.of(group);
-            send.messages = Messages::Batch(letter);
-        }
+        let letter = broker.dead_letter_of_retry(group, send.retries_max, &record, born_time);
+        let Some(letter) = letter else { return false };
+        send.topic = GroupTopic::DeadLetters.of(group);
+        send.messages = Messages::Batch(letter);
+        true
     }
 
     /// Topics that are named like the cluster and like a broker are there for tools that measure by sending to them: they are made
