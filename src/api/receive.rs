@@ -126,6 +126,8 @@ pub struct SetUpGroup {
     /// Queues of each broker's topic of retries that its clients are shown; 0: what they give back is not kept.
     pub retry_queues: Option<u32>,
     pub presence: Presence,
+    /// A group as which it is treated where nothing else is said, in all there is to say: what is not set is as there.
+    pub like: Option<GroupName>,
 }
 
 /// What must be so before a group is set up.

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::remoting::Remoting;
 use crate::support::directory::test_directory;
 use crate::support::load::{bounds, produce};
 use crate::support::node::{Node, Setup, wait_for};
+
+const SET_UP_GROUP: i32 = 200;
+const GROUP_CONFIG: i32 = 352;
 
 fn node(flags: &[&str]) -> (tempfile::TempDir, Node) {
     let directory = test_directory();
@@ -46,6 +50,27 @@ fn groups_are_made_altered_held_and_cloned_by_name() {
     let left = node.run_well(&["consume", "orders", "--group", "replay", "--queue", "0"]);
     assert_eq!(left.lines().count(), 2, "{left}");
     node.run(&["group", "clone", "billing", "replay"]).badly(1);
+    // A group may be treated otherwise in much that only RocketMQ's tools set.
+    let policy = json!({ "type": "CUSTOMIZED", "customizedRetryPolicy": { "next": [1000, 7000] } });
+    let shaped = json!({ "groupName": "shaped", "consumeEnable": false, "consumeBroadcastEnable": false,
+        "consumeMessageOrderly": true, "retryQueueNums": 3, "retryMaxTimes": 5, "groupRetryPolicy": policy });
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(client.ask(SET_UP_GROUP, &[], shaped.to_string().as_bytes()).code, 0);
+    let cloned = of(&node, &["group", "clone", "shaped", "shaped-again"]);
+    let terms =
+        ["consume", "broadcast", "ordered", "retry_queues", "places"].map(|name| cloned[name].clone());
+    assert_eq!(json!(terms), json!([false, false, true, 3, 0]));
+    let mut asked = |group: &str| {
+        let answer = client.ask(GROUP_CONFIG, &[("group", group)], b"");
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let mut told: Value = serde_json::from_slice(answer.body()).expect("JSON");
+        let told = told.as_object_mut().expect("an object");
+        told.remove("groupName");
+        Value::Object(std::mem::take(told))
+    };
+    let (shaped, again) = (asked("shaped"), asked("shaped-again"));
+    assert_eq!(shaped, again);
+    assert_eq!(shaped["groupRetryPolicy"]["customizedRetryPolicy"]["next"], json!([1000, 7000]));
     node.run(&["group", "clone", "nobody", "other"]).badly(1);
     let described = of(&node, &["group", "describe", "billing"]);
     assert_eq!(described["queues"][0]["committed"], 3, "the one that was cloned stays where it is");

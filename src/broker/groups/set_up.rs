@@ -24,6 +24,7 @@ impl<D: Disk> Broker<D> {
             ordered: None,
             retry_queues: None,
             presence: Presence::Either,
+            like: None,
         };
         self.set_up_group(set_up).await.map(|terms| terms.settings)
     }
@@ -39,12 +40,13 @@ impl<D: Disk> Broker<D> {
         let group = {
             let tables = self.tables();
             let present = tables.group(&set_up.settings.group);
+            let like = set_up.like.as_ref().map(|like| tables.group(like));
             if present.is_none() && tables.all_groups().count() >= limits::GROUPS_MAX {
                 let message =
                     format!("there are settings for {} groups, no more are taken", limits::GROUPS_MAX);
                 return Err(Failure::new(Status::LimitReached, message));
             }
-            changed(present, set_up)
+            changed(present, like, set_up)
         };
         self.change(&[Change::Group(group.clone())]).await?;
         self.ask_others(|| PeerRequest::PutGroup(group.clone())).await?;
@@ -94,11 +96,14 @@ fn check_leases(settings: &GroupSettings) -> Result<(), Failure> {
     }
 }
 
-/// The group that there is, if there is one, with what is set.
-fn changed(present: Option<&Group>, set_up: SetUpGroup) -> Group {
-    let SetUpGroup { settings, may_consume, may_broadcast, ordered, retry_queues, presence: _ } = set_up;
-    let policy = present.map(|group| group.policy.clone()).unwrap_or_default();
-    let before = present.map(|group| &group.settings);
+/// The group that there is, or the one that it is to be like, if there is one, with what is set.
+fn changed(present: Option<&Group>, like: Option<Option<&Group>>, set_up: SetUpGroup) -> Group {
+    let SetUpGroup { settings, may_consume, may_broadcast, ordered, retry_queues, presence: _, like: _ } =
+        set_up;
+    let version = present.map_or(0, |group| group.policy.version);
+    let base = like.unwrap_or(present);
+    let policy = base.map(|group| group.policy.clone()).unwrap_or_default();
+    let before = base.map(|group| &group.settings);
     Group {
         settings: GroupSettings {
             deliveries_max: settings.deliveries_max.or(before.and_then(|before| before.deliveries_max)),
@@ -111,6 +116,7 @@ fn changed(present: Option<&Group>, set_up: SetUpGroup) -> Group {
             may_broadcast: may_broadcast.unwrap_or(policy.may_broadcast),
             ordered: ordered.unwrap_or(policy.ordered),
             retry_queues: retry_queues.unwrap_or(policy.retry_queues),
+            version,
             ..policy
         }
         .changed(),

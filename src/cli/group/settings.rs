@@ -14,8 +14,9 @@ use crate::cli::server::{ServerArguments, lease_of, milliseconds};
 use crate::types::{GroupName, QueueKey};
 
 pub const CLONE_HELP: &str = "\
-The new group goes on where the other one is in each queue, as of now, and is treated as that one is. What the other one was given and \
-has not acknowledged comes to the new one as well. The new group must not be there; the other one is not touched.
+The new group goes on where the other one is in each queue, as of now, and is treated as that one is in all: settings, what it may, \
+and how its RocketMQ clients' retries wait. What the other one was given and has not acknowledged comes to the new one as well. The \
+new group must not be there; the other one is not touched. `turbopump mqadmin cloneGroupOffset` copies places alone.
 
 JSON: group, from, places (how many queues), and the settings as `group alter` prints them.
 
@@ -123,6 +124,7 @@ impl SettingArguments {
             ordered: self.ordered,
             retry_queues: self.retry_queues,
             presence,
+            like: None,
         })
     }
 }
@@ -153,19 +155,19 @@ pub fn run_clone(command: &CloneArguments, format: OutputFormat) -> Result<(), C
     let group = command.instance.group(&command.group)?;
     let mut client = command.server.connect()?;
     let described = client.describe_group(&from)?;
-    let settings = described.settings;
     let set_up = SetUpGroup {
         settings: GroupSettings {
             group: group.clone(),
-            deliveries_max: settings.as_ref().and_then(|settings| settings.deliveries_max),
-            lease: settings.as_ref().and_then(|settings| settings.lease),
-            ordered_lease: settings.as_ref().and_then(|settings| settings.ordered_lease),
+            deliveries_max: None,
+            lease: None,
+            ordered_lease: None,
         },
         may_consume: None,
         may_broadcast: None,
         ordered: None,
         retry_queues: None,
         presence: Presence::New,
+        like: Some(from.clone()),
     };
     let terms = client.set_up_group(set_up)?;
     let mut places = 0;

@@ -67,7 +67,7 @@ pub(super) fn request_body(builder: &mut Builder, request: &Request) -> RequestB
 }
 
 fn set_up_table(builder: &mut Builder, set_up: &SetUpGroup) -> WIPOffset<UnionWIPOffset> {
-    let SetUpGroup { settings, may_consume, may_broadcast, ordered, retry_queues, presence } = set_up;
+    let SetUpGroup { settings, may_consume, may_broadcast, ordered, retry_queues, presence, like } = set_up;
     let switch = |on: &Option<bool>| match on {
         None => schema::Switch::AsItIs,
         Some(true) => schema::Switch::On,
@@ -88,6 +88,7 @@ fn set_up_table(builder: &mut Builder, set_up: &SetUpGroup) -> WIPOffset<UnionWI
             Presence::There => schema::Presence::There,
             Presence::New => schema::Presence::New,
         },
+        like: like.as_ref().map(|like| builder.create_string(like.as_str())),
     };
     schema::SetUpGroup::create(builder, &arguments).as_union_value()
 }
@@ -169,6 +170,7 @@ fn set_up_group(body: schema::SetUpGroup<'_>) -> Result<Request, Failure> {
             schema::Presence::New => Presence::New,
             schema::Presence(code) => return Err(unknown("presence of a group", code)),
         },
+        like: body.like().map(name).transpose()?,
     }))
 }
 

@@ -8363,6 +8363,7 @@ impl<'a> SetUpGroup<'a> {
   pub const VT_RETRY_QUEUES: flatbuffers::VOffsetT = 18;
   pub const VT_SETS_RETRY_QUEUES: flatbuffers::VOffsetT = 20;
   pub const VT_PRESENCE: flatbuffers::VOffsetT = 22;
+  pub const VT_LIKE: flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -8376,6 +8377,7 @@ impl<'a> SetUpGroup<'a> {
     let mut builder = SetUpGroupBuilder::new(_fbb);
     builder.add_ordered_lease_ms(args.ordered_lease_ms);
     builder.add_lease_ms(args.lease_ms);
+    if let Some(x) = args.like { builder.add_like(x); }
     builder.add_retry_queues(args.retry_queues);
     builder.add_deliveries_max(args.deliveries_max);
     if let Some(x) = args.group { builder.add_group(x); }
@@ -8458,6 +8460,13 @@ impl<'a> SetUpGroup<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Presence>(SetUpGroup::VT_PRESENCE, Some(Presence::Either)).unwrap()}
   }
+  #[inline]
+  pub fn like(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SetUpGroup::VT_LIKE, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for SetUpGroup<'_> {
@@ -8477,6 +8486,7 @@ impl flatbuffers::Verifiable for SetUpGroup<'_> {
      .visit_field::<u32>("retry_queues", Self::VT_RETRY_QUEUES, false)?
      .visit_field::<bool>("sets_retry_queues", Self::VT_SETS_RETRY_QUEUES, false)?
      .visit_field::<Presence>("presence", Self::VT_PRESENCE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("like", Self::VT_LIKE, false)?
      .finish();
     Ok(())
   }
@@ -8492,6 +8502,7 @@ pub struct SetUpGroupArgs<'a> {
     pub retry_queues: u32,
     pub sets_retry_queues: bool,
     pub presence: Presence,
+    pub like: Option<flatbuffers::WIPOffset<&'a str>>,
 }
 impl<'a> Default for SetUpGroupArgs<'a> {
   #[inline]
@@ -8507,6 +8518,7 @@ impl<'a> Default for SetUpGroupArgs<'a> {
       retry_queues: 0,
       sets_retry_queues: false,
       presence: Presence::Either,
+      like: None,
     }
   }
 }
@@ -8557,6 +8569,10 @@ impl<'a: 'b, 'b> SetUpGroupBuilder<'a, 'b> {
     self.fbb_.push_slot::<Presence>(SetUpGroup::VT_PRESENCE, presence, Presence::Either);
   }
   #[inline]
+  pub fn add_like(&mut self, like: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SetUpGroup::VT_LIKE, like);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SetUpGroupBuilder<'a, 'b> {
     let start = _fbb.start_table();
     SetUpGroupBuilder {
@@ -8585,6 +8601,7 @@ impl core::fmt::Debug for SetUpGroup<'_> {
       ds.field("retry_queues", &self.retry_queues());
       ds.field("sets_retry_queues", &self.sets_retry_queues());
       ds.field("presence", &self.presence());
+      ds.field("like", &self.like());
       ds.finish()
   }
 }

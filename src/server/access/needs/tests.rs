@@ -65,6 +65,7 @@ fn settings() -> GroupSettings {
 
 fn set_up() -> SetUpGroup {
     SetUpGroup {
+        like: None,
         settings: settings(),
         may_consume: Some(false),
         may_broadcast: None,
