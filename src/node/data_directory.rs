@@ -2,7 +2,8 @@
 //!
 //! `turbopump.toml` holds the format version, the number of shards and the node's name to RocketMQ's clients; it is written when the directory is made, when one of
 //! an older format is used for the first time (see `docs/formats.md`), and once more when all of its shards have started for
-//! the first time: from then on each of them must be there.
+//! the first time: from then on each of them must be there. A start that is refused before it comes to the shards, as where a
+//! port is taken, leaves no directory behind that it would have made.
 //! `secret` signs receipt handles, and the node's id is made of it. Shard `s` has the directory `shard-s`.
 //!
 //! As long as a process uses the directory it holds two locks (flock): of the directory itself, which nobody can put
@@ -66,7 +67,17 @@ pub struct DataDirectory {
     is_older: bool,
     /// Its secret is not kept before it is taken up.
     lacks_secret: bool,
+    /// What goes again unless the directory is made. Before the locks, so that nobody else has it meanwhile.
+    traces: Option<Traces>,
     locks: Locks,
+}
+
+/// What taking a directory that is not made yet has left: it is removed when this is dropped, unless it is to stay.
+#[derive(Debug)]
+struct Traces {
+    path: PathBuf,
+    has_made_directory: bool,
+    has_made_lock: bool,
 }
 
 /// Held until they are dropped.
@@ -163,11 +174,16 @@ fn yes() -> bool {
 }
 
 impl DataDirectory {
-    /// Takes the directory, making it if it is not there.
+    /// Takes the directory. One that is not there, or empty, is [made](Self::make) afterwards.
     pub fn open(path: &Path, making: &Making<'_>) -> Result<Self, DirectoryError> {
+        let has_made_directory = !path.exists();
         fs::create_dir_all(path).map_err(io_error(path))?;
+        let has_made_lock = fs::symlink_metadata(path.join(LOCK)).is_err();
         let locks = Locks::take(path, Access::Write)?;
-        let existing = read_description(path)?;
+        let traces = Traces { path: path.to_owned(), has_made_directory, has_made_lock };
+        let existing = read_description(path);
+        let traces = if matches!(existing, Ok(None)) { Some(traces) } else { traces.stay() };
+        let existing = existing?;
         let shard_count = match (&existing, making.shards) {
             (Some(made), Some(asked)) if made.shards != asked => {
                 return Err(DirectoryError::Shards { path: path.to_owned(), made: made.shards, asked });
@@ -196,17 +212,27 @@ impl DataDirectory {
             started,
             is_older,
             lacks_secret: false,
+            traces,
             locks,
         };
-        if existing.is_none() {
-            check_empty(path)?;
-            directory.locks.check(path)?;
-            directory.make_shards()?;
-            write_description(path, &directory.description())?;
+        match existing {
+            None => check_empty(path)?,
+            Some(_) => directory.check_shards()?,
         }
-        directory.check_shards()?;
         directory.locks.check(path)?;
         Ok(directory)
+    }
+
+    /// Makes the directory, if it is not made yet: nothing else is left that a start could be refused for before it looks into the
+    /// shards.
+    pub fn make(&mut self) -> Result<(), DirectoryError> {
+        let Some(traces) = self.traces.take() else { return Ok(()) };
+        traces.stay();
+        self.locks.check(&self.path)?;
+        self.make_shards()?;
+        write_description(&self.path, &self.description())?;
+        self.check_shards()?;
+        self.locks.check(&self.path)
     }
 
     /// The shards' files were judged, and will be changed from now on: the directory gets the present format, and keeps a
@@ -244,6 +270,7 @@ impl DataDirectory {
             started,
             is_older: format < FORMAT,
             lacks_secret: false,
+            traces: None,
             locks,
         })
     }
@@ -408,6 +435,26 @@ pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError 
 enum Access {
     Read,
     Write,
+}
+
+impl Traces {
+    /// What was left stays.
+    fn stay(mut self) -> Option<Self> {
+        (self.has_made_directory, self.has_made_lock) = (false, false);
+        None
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        if self.has_made_lock {
+            let _ = fs::remove_file(self.path.join(LOCK));
+        }
+        if self.has_made_directory {
+            // One that somebody else has put something into stays.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
 }
 
 impl Locks {
@@ -635,155 +682,4 @@ pub(super) fn write_description(path: &Path, description: &Description) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// With so many shards, if any number is asked for.
-    fn open(path: &Path, shards: Option<u16>) -> Result<DataDirectory, DirectoryError> {
-        DataDirectory::open(path, &Making { shards, shards_default: 1, node: None })
-    }
-
-    #[test]
-    fn a_directory_keeps_its_shards_and_its_lock() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        let first = open(&path, Some(3)).expect("it is made");
-        assert!(first.is_new());
-        assert!(matches!(open(&path, None), Err(DirectoryError::InUse { .. })));
-        drop(first);
-        let again = open(&path, None).expect("it is there");
-        assert_eq!((again.shard_count(), again.is_new()), (3, false));
-        drop(again);
-        let other = open(&path, Some(2));
-        assert!(matches!(other, Err(DirectoryError::Shards { made: 3, asked: 2, .. })));
-    }
-
-    /// Clients keep the name in files and handles.
-    #[test]
-    fn a_directory_keeps_its_name() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        let named =
-            |node| DataDirectory::open(&path, &Making { node, shards_default: 1, ..Making::default() });
-        assert_eq!(named(Some("broker-a")).expect("it is made").node_name(), "broker-a");
-        assert_eq!(named(None).expect("it is there").node_name(), "broker-a");
-        assert_eq!(named(Some("broker-a")).expect("it is there").node_name(), "broker-a");
-        assert!(matches!(named(Some("broker-b")), Err(DirectoryError::Name { .. })));
-        let other = root.path().join("other");
-        assert!(is_node_name(open(&other, None).expect("it is made").node_name()), "the host's");
-    }
-
-    #[test]
-    fn a_lock_that_is_gone_keeps_nobody_in() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        let mut first = open(&path, Some(1)).expect("it is made");
-        fs::remove_file(path.join(LOCK)).expect("it is there");
-        assert!(matches!(open(&path, None), Err(DirectoryError::InUse { .. })));
-        assert!(matches!(DataDirectory::open_existing(&path), Err(DirectoryError::InUse { .. })));
-        // The one that was refused may have made it.
-        assert!(first.check().expect("the directory is the same").is_some());
-        assert!(first.check().expect("the directory is the same").is_none());
-        assert!(path.join(LOCK).is_file());
-    }
-
-    #[test]
-    fn another_directory_in_the_place_of_the_locked_one_is_seen() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        let mut first = open(&path, Some(1)).expect("it is made");
-        fs::rename(&path, root.path().join("moved")).expect("it can be moved");
-        assert!(matches!(first.check(), Err(DirectoryError::Replaced { .. })));
-        fs::create_dir(&path).expect("the name is free");
-        assert!(matches!(first.check(), Err(DirectoryError::Replaced { .. })));
-        assert!(!path.join(LOCK).exists(), "nothing is written to it");
-    }
-
-    #[test]
-    fn a_lock_that_is_no_file_is_refused_and_what_it_leads_to_is_left_alone() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let (path, letter) = (root.path().join("data"), root.path().join("letter.txt"));
-        fs::create_dir(&path).expect("a directory");
-        fs::write(&letter, "dear").expect("a file");
-        std::os::unix::fs::symlink(&letter, path.join(LOCK)).expect("a link");
-        assert!(matches!(open(&path, None), Err(DirectoryError::LockFile { .. })));
-        assert_eq!(fs::read(&letter).expect("a file"), b"dear");
-        fs::remove_file(path.join(LOCK)).expect("a link");
-        let described = path.join(format!("{DESCRIPTION}.new"));
-        std::os::unix::fs::symlink(&letter, &described).expect("a link");
-        assert!(matches!(open(&path, None), Err(DirectoryError::Io { .. })));
-        assert_eq!(fs::read(&letter).expect("a file"), b"dear");
-        fs::remove_file(described).expect("a link");
-        fs::remove_file(path.join(LOCK)).expect("a file");
-        fs::create_dir(path.join(LOCK)).expect("a directory");
-        assert!(matches!(open(&path, None), Err(DirectoryError::LockFile { .. })));
-        fs::remove_dir(path.join(LOCK)).expect("a directory");
-        drop(open(&path, None).expect("it is made"));
-        // Who only looks does so, and knows.
-        fs::remove_file(path.join(LOCK)).expect("a file");
-        fs::create_dir(path.join(LOCK)).expect("a directory");
-        let looked_at = DataDirectory::open_existing(&path).expect("to be looked at");
-        assert!(matches!(looked_at.lock_refusal(), Some(DirectoryError::LockFile { .. })));
-        assert!(matches!(DataDirectory::open_existing(&path), Err(DirectoryError::InUse { .. })));
-    }
-
-    #[test]
-    fn a_shard_that_is_missing_is_refused() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        drop(open(&path, Some(2)).expect("it is made"));
-        fs::rename(path.join("shard-1"), root.path().join("elsewhere")).expect("it is there");
-        assert!(matches!(open(&path, None), Err(DirectoryError::ShardMissing { .. })));
-        fs::rename(root.path().join("elsewhere"), path.join("shard-1")).expect("it is there");
-        let mut again = open(&path, None).expect("all is there");
-        assert!(!again.is_started());
-        again.note_started().expect("it can be written");
-        drop(again);
-        assert!(open(&path, None).expect("all is there").is_started());
-    }
-
-    #[test]
-    fn a_first_start_that_was_cut_off_is_made_again() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        drop(open(&path, Some(2)).expect("it is made"));
-        fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
-        assert!(open(&path, Some(2)).expect("nothing was in it").is_new());
-        fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
-        fs::write(path.join("shard-1/log/manifest"), "something").expect("a file");
-        assert!(matches!(open(&path, Some(2)), Err(DirectoryError::NotOurs { .. })));
-    }
-
-    #[test]
-    fn a_directory_of_an_older_format_goes_on_as_one_of_the_present_when_it_is_used() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let path = root.path().join("data");
-        drop(open(&path, Some(2)).expect("it is made"));
-        let description = path.join(DESCRIPTION);
-        let older = "format = 2\nshards = 2\nstarted = true\n";
-        fs::write(&description, older).expect("a file");
-        drop(DataDirectory::open_existing(&path).expect("it is only looked at"));
-        assert_eq!(fs::read_to_string(&description).expect("a file"), older);
-        let mut used = open(&path, None).expect("it is read");
-        assert!(used.is_started());
-        assert_eq!(fs::read_to_string(&description).expect("a file"), older, "before it is taken up");
-        let (secret, _) = used.secret().expect("random bytes");
-        used.take_up(&secret).expect("it can be written");
-        let described = fs::read_to_string(&description).expect("a file");
-        let named = format!("format = 3\nshards = 2\nnode = \"{}\"\nstarted = true\n", used.node_name());
-        assert_eq!(described, named);
-    }
-
-    #[test]
-    fn foreign_and_newer_directories_are_refused() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        fs::write(root.path().join("letter.txt"), "dear").expect("a file");
-        assert!(matches!(open(root.path(), None), Err(DirectoryError::NotOurs { .. })));
-        fs::write(root.path().join(DESCRIPTION), "format = 99\nshards = 1\n").expect("a file");
-        assert!(matches!(open(root.path(), None), Err(DirectoryError::Newer { found: 99, .. })));
-        fs::write(root.path().join(DESCRIPTION), "format = 1\nshards = 1\n").expect("a file");
-        assert!(matches!(open(root.path(), None), Err(DirectoryError::Older { found: 1, .. })));
-        fs::write(root.path().join(DESCRIPTION), "nonsense").expect("a file");
-        assert!(matches!(open(root.path(), None), Err(DirectoryError::Description { .. })));
-    }
-}
+mod tests;

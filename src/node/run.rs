@@ -1,6 +1,6 @@
 //! A node: its shards on its cores, from start to stop.
 //!
-//! Start: check the machine, take the data directory, bind every address, start the cores, judge the files of every shard
+//! Start: check the machine, take the data directory, bind every address, make the directory if it is not there, start the cores, judge the files of every shard
 //! before any of them is changed, let every shard recover, tell each how far the others have got, bring their topics in line,
 //! accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
 //! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all. SIGHUP makes the shards read their settings' files again.
@@ -145,8 +145,7 @@ pub fn run(
     note_all(&mut warnings, directory.linked_files());
     let (mut sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
     note_all(&mut warnings, left_out);
-    let addresses = sockets.addresses(options);
-    let bound = sockets.bound;
+    let (addresses, bound) = (sockets.addresses(options), sockets.bound);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let (secret, renewed) = directory.secret()?;
     note_all(&mut warnings, renewed);
@@ -157,6 +156,7 @@ pub fn run(
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
     note_all(&mut warnings, descriptors.warning());
     let handshake_threads = start_handshake_threads(options, cores_used(&cores, &directory), &mut warnings);
+    directory.make()?;
     let (gate, pulses) = (Gate::new(), Pulses::new(directory.shard_count()));
     let layout = Layout {
         options,

@@ -24,10 +24,13 @@ fn a_port_in_use_is_named_with_the_flag_that_chose_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     let directory = test_directory();
-    for flag in ["--listen", "--node-listen"] {
-        let setup = Setup::new(directory.path()).with(&[flag, &address]);
+    let data = directory.path().join("data");
+    for flag in ["--listen", "--node-listen", "--http", "--namesrv", "--admin"] {
+        let setup = Setup::new(&data).with(&[flag, &address]);
         check(&setup, 1, &[&address, "in use by another program", &format!("another address with {flag}")]);
+        assert!(!data.exists(), "{flag}: a start that is refused makes no directory");
     }
+    drop(Node::start(&data));
 }
 
 /// Sockets of one user that share a port would each get some of the connections, unseen.
