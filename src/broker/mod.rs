@@ -14,6 +14,7 @@ mod gathering;
 mod groups;
 mod hold;
 mod invariants;
+mod makers;
 mod of_late;
 mod open;
 mod options;

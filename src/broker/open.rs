@@ -253,10 +253,9 @@ impl<D: Disk> Broker<D> {
         options: BrokerOptions,
         clock: SharedClock,
         metrics: Rc<ShardMetrics>,
-        opened: Opened<D>,
+        Opened { log, state, index, ends, report }: Opened<D>,
         index_health: Rc<IndexHealth>,
     ) -> (Self, Report) {
-        let Opened { log, state, index, ends, report } = opened;
         let (memory, live) = (ClientMemory::new(options.client_memory_bytes), Cell::new(options.live()));
         let (steady, state) = (steady_time(&state, &options, &clock), Rc::new(RefCell::new(state)));
         let broker = Broker {
@@ -296,6 +295,7 @@ impl<D: Disk> Broker<D> {
             topic_change: TaskMutex::default(),
             held_lock: TaskMutex::default(),
             recallers: RefCell::default(),
+            topic_makers: RefCell::default(),
             held_changed: WakerList::new(),
             halves_changed: WakerList::new(),
             held_roll_at: Cell::new(LogPosition::ZERO),

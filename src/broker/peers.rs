@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -39,6 +40,13 @@ pub enum PeerRequest {
     OpenTopic {
         topic: TopicName,
         queues: u32,
+        /// The place of the network that has caused it.
+        maker: IpAddr,
+    },
+    /// A client's doing there has caused this, which makes a topic of a group or gives it queues; told the control shard.
+    GroupTopic {
+        request: Request,
+        maker: IpAddr,
     },
     /// Make a topic, or change it, as tools want it; told the control shard.
     ShapeTopic(TopicShape),

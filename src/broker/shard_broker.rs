@@ -19,6 +19,7 @@ use super::receive::{PairLocks, Passed, Refusal};
 use super::stats::Rates;
 use super::steady::SteadyTime;
 use super::time_slice::{LongTasks, TimeSlice};
+use super::topics::TopicMakers;
 use super::upkeep::CheckpointDone;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
@@ -96,6 +97,8 @@ pub struct Broker<D: Disk> {
     pub(super) held_lock: TaskMutex,
     /// Who has taken back what waits for its time.
     pub(super) recallers: RefCell<Recallers>,
+    /// On the control shard: who has caused topics to be made.
+    pub(super) topic_makers: RefCell<TopicMakers>,
     /// Woken for the timer task.
     pub(super) held_changed: WakerList,
     /// Woken when a half may be due earlier than the waiting know.

@@ -1,5 +1,8 @@
 //! Topics that are made by being written to, where the broker was told to do so.
 
+use std::net::{SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
 use turbopump::limits::AUTO_CREATE_TOPICS_MAX;
 
 use crate::support::directory::test_directory;
@@ -8,6 +11,15 @@ use crate::support::node::{Node, Setup};
 
 fn publish_to(topic: &str) -> String {
     publish(PUBLISH).replace("/topics/orders/", &format!("/topics/{topic}/"))
+}
+
+fn connect_from(source: [u8; 4], node: &Node) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this machine");
+    let http: SocketAddr =
+        node.http_address.as_deref().expect("it was asked for").parse().expect("an address");
+    socket.connect(&http.into()).expect("the broker listens");
+    socket.into()
 }
 
 fn topic_count(node: &Node) -> usize {
@@ -85,18 +97,40 @@ fn a_loop_over_names_does_not_fill_the_tables() {
     let directory = test_directory();
     let flags = ["--http", "127.0.0.1:0", "--auto-create-topics=1", "--level", "accepted"];
     let node = Setup::new(directory.path()).with(&flags).start();
-    let mut connection = Connection::open(&node);
     // Those of groups take no place.
     node.run_well(&["topic", "create", "%DLQ%g"]);
     node.run_well(&["topic", "create", "%RETRY%g"]);
-    for number in 0..AUTO_CREATE_TOPICS_MAX {
-        connection.send(publish_to(&format!("t{number}")));
-        assert_eq!(connection.next().expect("an answer").status, 201);
+    let mut made = Vec::new();
+    for last in 1..=10 {
+        let mut connection = Connection::over(connect_from([127, 0, 0, last], &node));
+        let mut publish_next = |own: usize| {
+            connection.send(publish_to(&format!("t{last}-{own}")));
+            connection.next().expect("an answer")
+        };
+        let mut own = 0;
+        let refused = loop {
+            match publish_next(own) {
+                answer if answer.status == 201 => own += 1,
+                answer => break answer,
+            }
+        };
+        assert_eq!(refused.status, 404, "{}", refused.body);
+        made.push(own);
+        if made.iter().sum::<usize>() == AUTO_CREATE_TOPICS_MAX {
+            break;
+        }
+        let share = format!("clients at 127.0.0.{last}: they have caused {own} topics");
+        assert!(refused.body.contains(&share) && refused.body.contains("their share"), "{}", refused.body);
     }
+    // Three eighths for one alone, and 64 for everybody while there is room.
+    assert_eq!(made, [384, 192, 96, 64, 64, 64, 64, 64, 32]);
+    let told = node.run(&["message", "publish", "another", "x"]).badly(1);
+    assert!(told.contains("another"), "{told}");
+    let mut connection = Connection::open(&node);
     connection.send(publish_to("one-more"));
     let answer = connection.expect(404, "TopicNotExist");
     assert!(answer.body.contains("no more are made by first use"), "{}", answer.body);
-    connection.send(publish_to("t0"));
+    connection.send(publish_to("t1-0"));
     assert_eq!(connection.next().expect("an answer").status, 201);
     node.run_well(&["topic", "create", "one-more"]);
     connection.send(publish_to("one-more"));

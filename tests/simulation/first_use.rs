@@ -1,6 +1,7 @@
 //! A topic that is made by being written to, for those who come while it is being made.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use turbopump::api::{Request, ShardAddress};
 use turbopump::broker::{PeerFuture, PeerRequest, Peers, Publish, Single};
 use turbopump::clock::SharedClock;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
-use turbopump::types::{ShardId, TopicId};
+use turbopump::limits::GROUP_TOPICS_MAX;
+use turbopump::types::{GroupTopic, ShardId, TopicId};
 use turbopump::wire::record::Record;
 
-use super::node::{Node, Setup, TestBroker, on_node, topic_name};
+use super::node::{Node, Setup, TestBroker, group_name, on_node, topic_name};
 
 const STEP: Duration = Duration::from_millis(1);
 
@@ -59,6 +61,7 @@ async fn publish(node: &Node, broker: &Rc<TestBroker>) -> Result<(), String> {
         message: Single { born_time: node.clock.now(), record },
         wait_max: Duration::from_secs(60),
         release: None,
+        network: IpAddr::from([10, 0, 0, 1]),
     };
     broker.publish_message(publish).await.map(drop).map_err(|failure| failure.to_string())
 }
@@ -100,6 +103,28 @@ fn who_comes_second_to_a_first_use_waits_until_every_shard_has_the_topic() {
         };
         let (first, second) = zip(first, second).await;
         assert_eq!((first, second), (Ok(()), vec![Ok(()); 3]));
+    });
+    ran.expect("an empty disk");
+}
+
+/// Giving back for groups that nobody has ever heard of makes their topics.
+#[test]
+fn who_makes_groups_up_leaves_room_for_the_topics_of_others() {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let ran = on_node(&disk, &Setup::default(), 1, async |node| {
+        let [one, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let open = async |number: usize, network| {
+            let topic = GroupTopic::Retries.of(&group_name(&format!("g{number}")));
+            node.broker().open_group_topic(&topic, network).await.map_err(|failure| failure.message)
+        };
+        let share = GROUP_TOPICS_MAX / 8 * 3;
+        for number in 0..share {
+            open(number, one).await.expect("it is within its share");
+        }
+        let told = open(share, one).await.expect_err("it has its share");
+        assert!(told.contains("clients at 10.0.0.1") && told.contains("that is their share"), "{told}");
+        open(0, one).await.expect("it is there");
+        open(share, other).await.expect("there is room for others");
     });
     ran.expect("an empty disk");
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,6 +92,7 @@ async fn publish_with(
         message: Single { born_time: node.clock.now(), record },
         wait_max: message.wait_max,
         release,
+        network: IpAddr::from([10, 0, 0, 1]),
     };
     node.broker().publish_message(publish).await
 }

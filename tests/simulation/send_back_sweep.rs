@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,7 +67,12 @@ async fn return_some(node: &Node, books: &RefCell<Books>, seed: u64, run: u64) {
         let location = RecordLocation { position: produced.position, index: 0 };
         let Ok(Some(message)) = broker.message_to_return(location).await else { return };
         let delay = *random.pick(&[RetryDelay::Level(1), RetryDelay::Level(2), RetryDelay::Never]);
-        let back = SendBack { group: group_name(GROUP), retries_max: None, delay };
+        let back = SendBack {
+            group: group_name(GROUP),
+            retries_max: None,
+            delay,
+            network: IpAddr::from([10, 0, 0, 1]),
+        };
         let dies = delay == RetryDelay::Never;
         books.borrow_mut().insert(number, Entry { answered: false, dies });
         if broker.send_back(&back, &message, "ID").await.is_err() {

@@ -7,12 +7,13 @@
 //!    at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{Failure, Status};
+use crate::broker::makers::Makers;
 use crate::broker::shard_broker::Broker;
 use crate::broker::shares::SharedTable;
 use crate::broker::writer::PlaceRefusal;
@@ -20,7 +21,7 @@ use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
 use crate::state::{Change, LeaseChange};
-use crate::types::{GroupName, Level, MonotonicTime, QueueKey, QueueOffset, WakerList};
+use crate::types::{GroupName, Level, QueueKey, QueueOffset, WakerList};
 
 /// How long commits are waited for that are stored with the first one.
 const GATHERED_FOR: Duration = Duration::from_millis(20);
@@ -41,8 +42,8 @@ pub(in crate::broker) struct ReaderCommits {
     is_begun: Cell<bool>,
     /// It is not to wait for more.
     is_hurried: Cell<bool>,
-    /// Who has made the groups that are new in this life of the shard.
-    makers: RefCell<Makers>,
+    /// Who has made the groups that are new in this life of the shard, by committing for them.
+    makers: RefCell<Makers<GroupName>>,
     /// Woken for the task that stores them.
     work: WakerList,
     /// Woken when a round begins, and when it is over.
@@ -61,14 +62,6 @@ struct Commits {
 pub(in crate::broker) struct Coming {
     pub offsets: usize,
     pub groups: usize,
-}
-
-/// Who has made which groups by committing for them, by places of the network. After a start nobody has made any.
-#[derive(Default)]
-struct Makers {
-    groups: HashMap<GroupName, IpAddr>,
-    counts: HashMap<IpAddr, usize>,
-    looked_at: Option<MonotonicTime>,
 }
 
 /// Commits that are stored together.
@@ -128,38 +121,6 @@ impl Commits {
 
     fn remove_group(&mut self, group: &GroupName) {
         self.count -= self.groups.remove(group).map_or(0, |queues| queues.len());
-    }
-}
-
-impl Makers {
-    fn count(&self, maker: IpAddr) -> usize {
-        self.counts.get(&maker).copied().unwrap_or(0)
-    }
-
-    fn note(&mut self, group: &GroupName, maker: IpAddr) {
-        self.forget(group);
-        self.groups.insert(group.clone(), maker);
-        *self.counts.entry(maker).or_default() += 1;
-    }
-
-    fn forget(&mut self, group: &GroupName) {
-        let Some(maker) = self.groups.remove(group) else { return };
-        if let Some(count) = self.counts.get_mut(&maker) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&maker);
-            }
-        }
-    }
-
-    /// Forgets groups that are gone with their topics; now and then, as there may be many.
-    fn look(&mut self, now: MonotonicTime, is_there: impl Fn(&GroupName) -> bool) {
-        if self.looked_at.is_some_and(|looked_at| now.since(looked_at) < Duration::from_secs(1)) {
-            return;
-        }
-        self.looked_at = Some(now);
-        let gone: Vec<_> = self.groups.keys().filter(|group| !is_there(group)).cloned().collect();
-        gone.iter().for_each(|group| self.forget(group));
     }
 }
 
@@ -414,23 +375,6 @@ impl<D: Disk> Broker<D> {
 mod tests {
     use super::*;
     use crate::types::{QueueNumber, TopicId};
-
-    #[test]
-    fn groups_count_for_who_has_made_them_until_they_are_gone() {
-        let mut makers = Makers::default();
-        let group = |number: u32| format!("g{number}").parse::<GroupName>().expect("a name");
-        let [one, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
-        (0..5).for_each(|number| makers.note(&group(number), one));
-        makers.note(&group(5), other);
-        makers.note(&group(0), other);
-        assert_eq!((makers.count(one), makers.count(other)), (4, 2), "whose it was last");
-        makers.forget(&group(5));
-        makers.look(MonotonicTime(0), |group| group.as_str() != "g1");
-        makers.look(MonotonicTime(1), |_| false);
-        assert_eq!((makers.count(one), makers.count(other)), (3, 1), "looked at once a second");
-        makers.look(MonotonicTime(2_000_000_000), |_| false);
-        assert!(makers.groups.is_empty() && makers.counts.is_empty());
-    }
 
     #[test]
     fn of_several_commits_for_a_queue_the_last_one_counts() {

@@ -44,6 +44,8 @@ pub struct SendBack {
     /// How often it is delivered again; `None`: as often as the group's settings say. Below zero: not at all.
     pub retries_max: Option<i64>,
     pub delay: RetryDelay,
+    /// The place of the network where whoever gives it back is.
+    pub network: IpAddr,
 }
 
 impl<D: Disk> Broker<D> {
@@ -57,7 +59,7 @@ impl<D: Disk> Broker<D> {
     /// topic that it goes to, or the node, says when this returns. Nothing is done for a group that keeps no retries. Refused, and
     /// still its consumer's, is one whose properties leave no room for where it is to come again.
     pub async fn send_back(&self, back: &SendBack, message: &FoundMessage, id: &str) -> Result<(), Failure> {
-        let SendBack { group, retries_max, delay } = back;
+        let SendBack { group, retries_max, delay, network } = back;
         if !self.keeps_retries(group) {
             return Ok(());
         }
@@ -79,13 +81,13 @@ impl<D: Disk> Broker<D> {
         };
         let Some(level) = level else {
             let batch = dead_letter(&record, message.born_time, Some(topic), deliveries.into(), &said);
-            return self.store_dead_letter(group, first_topic, batch).await;
+            return self.store_dead_letter(back, first_topic, batch).await;
         };
         let (level, delay) = self.options.delay_levels.level(level);
         let level = level.to_string();
         said.extend([(names::RETRY_TOPIC, first_topic), (names::DELAY, &*level)]);
         let topic = GroupTopic::Retries.of(group);
-        let key = self.open_group_topic(&topic).await?;
+        let key = self.open_group_topic(&topic, *network).await?;
         let queue = (key.queue.0 / u32::from(self.options.shard_count)).to_string();
         said.extend([(names::REAL_TOPIC, topic.as_str()), (names::REAL_QUEUE, &*queue)]);
         let batch = copy_with_all(&record, message.born_time, &said).map_err(|error| {
@@ -100,11 +102,11 @@ impl<D: Disk> Broker<D> {
 
     async fn store_dead_letter(
         &self,
-        group: &GroupName,
+        SendBack { group, network, .. }: &SendBack,
         first_topic: &str,
         batch: OwnedBatch,
     ) -> Result<(), Failure> {
-        let key = self.open_group_topic(&GroupTopic::DeadLetters.of(group)).await?;
+        let key = self.open_group_topic(&GroupTopic::DeadLetters.of(group), *network).await?;
         self.produce_here(&Produce { key, level: None, batch }).await?;
         self.note_use(group);
         self.note_dead_letter_sent(group, first_topic, key);
@@ -166,9 +168,10 @@ impl<D: Disk> Broker<D> {
         asked.or_else(of_group).unwrap_or(RETRIES_MAX)
     }
 
-    /// This shard's queue of a topic of a group, which somebody writes to who may: it is made where it is not there.
-    pub async fn open_group_topic(&self, topic: &TopicName) -> Result<QueueKey, Failure> {
-        self.own_queue_of(topic).await
+    /// This shard's queue of a topic of a group, which somebody at a place of the network writes to who may: it is made where it is
+    /// not there.
+    pub async fn open_group_topic(&self, topic: &TopicName, network: IpAddr) -> Result<QueueKey, Failure> {
+        self.own_queue_made_by(topic, Some(network)).await
     }
 }
 

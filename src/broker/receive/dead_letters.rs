@@ -4,6 +4,7 @@
 //! message moves within its shard, in one step with the end of its lease.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::pair_locks::Pair;
@@ -130,6 +131,15 @@ impl<D: Disk> Broker<D> {
     /// A queue of this shard of a topic that the broker writes to itself. The topic is made when it is missing, and gets
     /// queues when none is here: somebody may have made it with fewer than there are shards.
     pub(in crate::broker) async fn own_queue_of(&self, name: &TopicName) -> Result<QueueKey, Failure> {
+        self.own_queue_made_by(name, None).await
+    }
+
+    /// The same, where a client at a place of the network is the cause.
+    pub(in crate::broker) async fn own_queue_made_by(
+        &self,
+        name: &TopicName,
+        maker: Option<IpAddr>,
+    ) -> Result<QueueKey, Failure> {
         let find = || {
             let tables = self.tables();
             let topic = tables.topic_named(name)?;
@@ -142,7 +152,11 @@ impl<D: Disk> Broker<D> {
         let queues = Some(u32::from(self.options.shard_count));
         let change = TopicChange { topic: name.clone(), queues, retention: None, level: None };
         let request = if is_there { Request::AlterTopic(change) } else { Request::CreateTopic(change) };
-        let asked = self.peers()?.ask(CONTROL_SHARD, PeerRequest::Client(request)).await;
+        let request = match maker {
+            Some(maker) => PeerRequest::GroupTopic { request, maker },
+            None => PeerRequest::Client(request),
+        };
+        let asked = self.peers()?.ask(CONTROL_SHARD, request).await;
         match (find(), asked) {
             (Some(key), _) => Ok(key),
             // It belongs to nobody's request: no error about this topic is an answer to one about another.

@@ -279,7 +279,10 @@ impl<D: Disk> Broker<D> {
             PeerRequest::Client(request) => self.handle_here(request).await.map(PeerReply::Client),
             PeerRequest::Produce(produce) => self.produce_for_peer(&produce).await,
             PeerRequest::Publish(publication) => self.publish_for_peer(&publication).await,
-            PeerRequest::OpenTopic { topic, queues } => self.open_topic_for_peer(&topic, queues).await,
+            PeerRequest::OpenTopic { topic, queues, maker } => {
+                self.open_topic_for_peer(&topic, queues, maker).await
+            }
+            PeerRequest::GroupTopic { request, maker } => self.make_group_topic(request, maker).await,
             PeerRequest::ShapeTopic(shape) => self.shape_topic_for_peer(shape).await,
             PeerRequest::ShapeGroup(shape) => self.shape_group_for_peer(shape).await,
             PeerRequest::Hold(hold) => self.hold_here(&hold).await.map(Reply::Held).map(PeerReply::Client),

@@ -3,6 +3,7 @@
 mod control;
 mod first_use;
 mod instances;
+mod makers;
 mod permitted;
 mod publish;
 mod purge;
@@ -13,6 +14,7 @@ pub use crate::state::MessageType;
 pub use control::LOG_PLACED;
 pub(super) use control::Others;
 pub(super) use instances::{topic_missing, topic_unknown};
+pub(super) use makers::TopicMakers;
 pub use publish::{Publication, Publish, Published};
 pub use shaping::TopicShape;
 pub use shown::{ShownTopic, StoredQueue};

@@ -1,9 +1,10 @@
 //! A message whose producer names a topic and leaves the queue to the broker, as all but the native clients do.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Failure, Held, Hold, Release, Request, Status, Stored};
+use crate::api::{Failure, Held, Hold, Release, Status, Stored};
 use crate::broker::Broker;
 use crate::broker::client_requests::unexpected;
 use crate::broker::gathering::Single;
@@ -24,6 +25,8 @@ pub struct Publish<'a> {
     pub wait_max: Duration,
     /// What it waits for, out of consumers' sight; `None`: it is there at once.
     pub release: Option<Release>,
+    /// The place of the network where it comes from.
+    pub network: IpAddr,
 }
 
 /// One message for a queue, on its way to the shard that has the queue.
@@ -54,7 +57,7 @@ impl<D: Disk> Broker<D> {
                 if failure.status == Status::TopicNotExist
                     && self.live.get().auto_create_topics.is_some() =>
             {
-                self.handle(Request::OpenTopic(publish.topic.clone())).await?;
+                self.use_topic(publish.topic, publish.network).await?;
                 self.publish_once(&publish).await
             }
             done => done,
@@ -62,7 +65,7 @@ impl<D: Disk> Broker<D> {
     }
 
     async fn publish_once(self: &Rc<Self>, publish: &Publish<'_>) -> Result<Published, Failure> {
-        let Publish { topic, sharding_key, level, message, wait_max, release } = publish;
+        let Publish { topic, sharding_key, level, message, wait_max, release, network: _ } = publish;
         let key = self.queue_of_key_or_next(topic, *sharding_key)?;
         let (level, wait_max) = (*level, *wait_max);
         let is_due = |release: &Release| matches!(release, Release::At(time) if *time <= self.clock.now());

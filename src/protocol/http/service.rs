@@ -38,7 +38,7 @@ const HOST_SHOWN_MAX: usize = 300;
 
 /// What carries calls out. It answers in the vocabulary of this protocol's documents; the rules are the broker's.
 pub trait Backend {
-    /// Who is asking, for calls that wait: nothing is leased to a client that has left.
+    /// Who is asking: nothing is leased to a client that has left.
     type Client;
 
     /// Stores a message; the answer means that it has the level configured.
@@ -46,6 +46,7 @@ pub trait Backend {
         &self,
         topic: &TopicReference,
         message: PublishRequest,
+        client: &Self::Client,
     ) -> Result<PublishedMessage, HttpError>;
 
     /// Leases messages, or waits for some. None is no error here.
@@ -248,7 +249,7 @@ impl<B: Backend> HttpService<B> {
                 let message = parse_publish(&body)?;
                 drop(body);
                 let md5 = self.body_md5(message.body.as_bytes()).await;
-                let published = self.backend.publish(topic, message).await?;
+                let published = self.backend.publish(topic, message, client).await?;
                 Ok((StatusCode::CREATED, write_published(&published, &md5).into()))
             }
             Call::Consume(consume) => {

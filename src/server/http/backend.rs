@@ -341,6 +341,7 @@ impl Backend for BrokerBackend {
         &self,
         topic: &TopicReference,
         message: PublishRequest,
+        client: &Rc<HttpClient>,
     ) -> Result<PublishedMessage, HttpError> {
         let topic = topic_name(topic)?;
         self.broker.check_writable_by_name(&topic)?;
@@ -370,6 +371,7 @@ impl Backend for BrokerBackend {
             message: Single { born_time, record },
             wait_max: limits::PUBLISH_WAIT_MAX,
             release,
+            network: client.network,
         };
         let handle = match self.broker.publish_message(publish).await? {
             // Only a half is decided on later.

@@ -6,6 +6,7 @@
 //! answer will be: the system of a client that has closed answers it with a reset.
 
 use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ enum Presence {
 /// The client of one connection, one of whose calls is carried out at a time.
 pub(crate) struct HttpClient {
     fd: i32,
+    /// Where it is, as far as that tells clients apart.
+    pub network: IpAddr,
     clock: SharedClock,
     memory: Rc<ClientMemory>,
     presence: Cell<Presence>,
@@ -73,10 +76,11 @@ pub(crate) struct ClientCall {
 }
 
 impl HttpClient {
-    pub fn new(fd: i32, connections: &Connections) -> Rc<Self> {
+    pub fn new(fd: i32, network: Option<IpAddr>, connections: &Connections) -> Rc<Self> {
         let http = connections.http.as_ref().expect("connections come here through a listener for HTTP");
         Rc::new(Self {
             fd,
+            network: network.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             clock: connections.clock.clone(),
             memory: connections.memory.clone(),
             little: http.little.clone(),

@@ -280,7 +280,7 @@ impl HttpConnection {
             connections: connections.clone(),
             connection: connection.clone(),
             phase: Cell::new(Phase::Head),
-            client: HttpClient::new(connection.fd(), connections),
+            client: HttpClient::new(connection.fd(), connection.network.get(), connections),
             incoming: Incoming::new(&connections.memory),
             chunks: ChunkWatch::default(),
             is_out_of_memory: Cell::new(false),

@@ -42,7 +42,8 @@ impl Remoting {
             0 => RetryDelay::ByCount,
             level => RetryDelay::Level(level.unsigned_abs()),
         };
-        let terms = SendBack { group: back.group, retries_max: back.retries_max, delay };
+        let terms =
+            SendBack { group: back.group, retries_max: back.retries_max, delay, network: self.network() };
         broker.send_back(&terms, &message, &id.text()).await.map_err(Refused::failed)?;
         Ok(Answer::done())
     }

@@ -171,14 +171,14 @@ impl Remoting {
     async fn target(&self, send: &Send<'_>) -> Result<Target, Failure> {
         let broker = &self.connections.broker;
         if send.topic.is_of_group() {
-            let key = broker.open_group_topic(&send.topic).await?;
+            let key = broker.open_group_topic(&send.topic, self.network()).await?;
             return Ok(Target { key, queue: key.queue.0 / u32::from(broker.options().shard_count) });
         }
         let wished = send.queues_wished.filter(|_| self.port().node.makes_topics);
         let (topic, queue_count) = match (broker.topic_layout(&send.topic), wished) {
             (Err(failure), Some(queues)) if failure.status == Status::TopicNotExist => {
                 let shards = u32::from(broker.options().shard_count);
-                broker.open_topic(&send.topic, Some(queues * shards)).await?;
+                broker.open_topic(&send.topic, Some(queues * shards), self.network()).await?;
                 broker.topic_layout(&send.topic)?
             }
             (found, _) => found?,

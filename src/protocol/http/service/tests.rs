@@ -50,6 +50,7 @@ impl Backend for Echo {
         &self,
         topic: &TopicReference,
         message: PublishRequest,
+        (): &(),
     ) -> Result<PublishedMessage, HttpError> {
         let receipt_handle = message.tag.map(|_| "half".to_owned());
         Ok(PublishedMessage { message_id: topic.to_string(), receipt_handle })

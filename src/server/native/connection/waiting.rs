@@ -1,5 +1,6 @@
 //! Requests that are carried out as calls, in tasks of their own.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -95,6 +96,11 @@ impl Native {
                 Waited::Cut | Waited::Late => Ok(Reply::Watched(Vec::new())),
                 Waited::Left => return,
             },
+            Request::OpenTopic(topic) => {
+                let network = self.connection.network.get();
+                let maker = network.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                broker.use_topic(&topic, maker).await.map(Reply::Route)
+            }
             request => broker.handle_for(request, call).await,
         };
         let answered = outcome.map(|reply| without_consumers(reply, &self.connection.session.borrow()));
