@@ -1,6 +1,7 @@
 //! A request of every kind that the schema has, from a seed: most are understood, some ask for more than there may be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{some_duration, some_half_receipt, some_key, some_location, some_receipt, some_settings};
 use crate::api::{
@@ -10,6 +11,7 @@ use crate::api::{
     Request, RequestProtocol, ResetGroup, ResetTarget, SessionLife, SetUpGroup, SettingChange, StatsAsked,
     StatsOf, TopicChange, Watch,
 };
+use crate::limits;
 use crate::protocol::native::{NONCE_BYTES, PROOF_BYTES, Prove, RequestEncoder};
 use crate::testing::{Random, generators};
 use crate::types::{
@@ -257,7 +259,10 @@ fn of_node(random: &mut Random, kind: Kind) -> Option<Request> {
         }),
         Kind::MeasureLatency => {
             let topic = generators::topic_name(random);
-            Request::MeasureLatency(MeasureLatency { topic, time: some_duration(random) })
+            // Longer than may be, half of them.
+            let most = 2 * u64::from(limits::MEASURED_MS_MAX);
+            let time = Duration::from_millis(random.range(0..=most));
+            Request::MeasureLatency(MeasureLatency { topic, time })
         }
         Kind::ListTopicStats => Request::TopicStats(some_stats(random, generators::topic_name)),
         Kind::ListGroupStats => Request::GroupStats(some_stats(random, generators::group_name)),
