@@ -3,12 +3,13 @@
 //!
 //! The script that `completion` prints has the shell call this program with `TURBOPUMP_COMPLETE` set and the words after `--`.
 
+use std::any::TypeId;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Command, CommandFactory, Parser};
+use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::env::Shells;
 use clap_complete::{ArgValueCandidates, CompleteEnv, CompletionCandidate, Shell};
 
@@ -18,6 +19,7 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin;
 use crate::cli::server::ServerArguments;
 use crate::client::{Client, Timeouts};
+use crate::types::{GroupName, TopicName};
 
 const VARIABLE: &str = "TURBOPUMP_COMPLETE";
 const NAME: &str = "turbopump";
@@ -104,15 +106,24 @@ fn definition(line: &[OsString]) -> Command {
 /// With names for every topic and group that an argument stands for.
 fn named(command: Command, line: &[OsString]) -> Command {
     let command = command.mut_args(|argument| {
-        let named = match argument.get_id().as_str() {
-            "topic" | "topics" => Named::Topics,
-            "group" => Named::Groups,
-            _ => return argument,
-        };
+        let Some(named) = meant(&argument) else { return argument };
         let line = line.to_vec();
         argument.add(ArgValueCandidates::new(move || candidates(named, &line)))
     });
     command.mut_subcommands(|subcommand| named(subcommand, line))
+}
+
+/// What the values of an argument are names of. Those of `mqadmin`'s commands are text, since brokers of Apache's take other names.
+fn meant(argument: &Arg) -> Option<Named> {
+    let (of_type, name) = (argument.get_value_parser().type_id(), argument.get_value_names());
+    let is_called = |wanted: &str| name.is_some_and(|names| names.iter().any(|name| name == wanted));
+    if of_type == TypeId::of::<TopicName>() || is_called("TOPIC") {
+        Some(Named::Topics)
+    } else if of_type == TypeId::of::<GroupName>() || is_called("GROUP") {
+        Some(Named::Groups)
+    } else {
+        None
+    }
 }
 
 /// The names that there are; none where nobody answers in time.
@@ -155,4 +166,43 @@ fn name_servers(words: &[&str]) -> Option<String> {
     let named = context::value_of(words, "-n").or_else(|| context::value_of(words, "--namesrvAddr"));
     let named = named.map(str::to_owned).or_else(|| std::env::var("NAMESRV_ADDR").ok());
     Some(named.unwrap_or_else(|| NAME_SERVER.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Arguments without names to choose from, by the commands that they are of, of those that `wanted` says.
+    fn without_names(command: &Command, path: &str, wanted: &dyn Fn(&Arg) -> bool) -> Vec<String> {
+        let path = format!("{path} {}", command.get_name());
+        let lacks = |argument: &&Arg| wanted(argument) && argument.get::<ArgValueCandidates>().is_none();
+        let own =
+            command.get_arguments().filter(lacks).map(|argument| format!("{path}: {}", argument.get_id()));
+        let below = command.get_subcommands().flat_map(|below| without_names(below, &path, wanted));
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn every_topic_and_group_that_can_be_typed_is_completed() {
+        let is_named = |argument: &Arg| {
+            let of_type = argument.get_value_parser().type_id();
+            let id = argument.get_id().as_str();
+            of_type == TypeId::of::<TopicName>()
+                || of_type == TypeId::of::<GroupName>()
+                || (["topic", "topics", "group", "groups"].contains(&id)
+                    && argument.get_action().takes_values())
+        };
+        let definition = definition(&[]);
+        assert_eq!(without_names(&definition, "", &is_named), Vec::<String>::new());
+        // Of the verbs, by the letters that they have for them.
+        let verbs: Vec<_> = definition.get_subcommands().filter(|of| is_verb(of)).collect();
+        assert_eq!(verbs.len(), 29, "{verbs:?}");
+        let has_letter = |argument: &Arg| matches!(argument.get_short(), Some('t' | 'g'));
+        let lacking: Vec<_> = verbs.iter().flat_map(|verb| without_names(verb, "", &has_letter)).collect();
+        assert_eq!(lacking, Vec::<String>::new());
+    }
+
+    fn is_verb(command: &Command) -> bool {
+        mqadmin::is_verb(std::ffi::OsStr::new(command.get_name()))
+    }
 }

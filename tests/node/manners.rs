@@ -163,6 +163,11 @@ fn a_shell_completes_commands_and_the_names_that_the_broker_has() {
     assert_eq!(complete(&["turbopump", "topic", "describe", "ord"]), ["orders", "orders-archive"]);
     assert_eq!(complete(&["turbopump", "group", "describe", "b"]), ["billing"]);
     assert_eq!(complete(&["turbopump", "consume", "orders", "--group", ""]), ["billing"]);
+    assert_eq!(complete(&["turbopump", "group", "clone", "b"]), ["billing"]);
+    let to = ["turbopump", "dlq", "redrive", "billing", "--to", "ord"];
+    assert_eq!(complete(&to), ["orders", "orders-archive"]);
+    let clone = ["turbopump", "cloneGroupOffset", "-n", node.address(), "-s", "b"];
+    assert_eq!(completed(&config, &clone, &[]), ["billing"]);
     assert!(complete(&["turbopump", "top"]).contains(&"topicList".to_owned()));
     let address = ["turbopump", "topicRoute", "-n", node.address(), "-t", "pe"];
     assert_eq!(completed(&config, &address, &[]), ["pears"]);
