@@ -34,7 +34,7 @@ use crate::cli::topic::TopicArguments;
 #[command(name = "turbopump", version, max_term_width = 110, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.")]
 pub struct Arguments {
-    /// How to print results, and errors on standard error
+    /// How to print results, and errors on standard error; in JSON, what ends in _ms is milliseconds: a span, or since 1970
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: OutputFormat,
     #[command(subcommand)]

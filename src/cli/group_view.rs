@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::api::{ClientProtocol, GroupInfo, GroupSettings, ReaderInfo, ReaderMode};
 use crate::broker::RECEIVERS;
-use crate::cli::output::{Table, grouped};
+use crate::cli::output::{Table, age_for_people, grouped};
 use crate::cli::quantity::Span;
 use crate::cli::server::milliseconds;
 use crate::types::TopicName;
@@ -192,7 +192,7 @@ impl GroupView {
                 member.protocol.unwrap_or("-").to_owned(),
                 member.topics.join(","),
                 member.queues.len().to_string(),
-                format!("{} ms", member.heartbeat_age_ms),
+                age_for_people(member.heartbeat_age_ms as f64),
             ]);
         }
         (!self.members.is_empty()).then_some(table)
@@ -207,7 +207,7 @@ impl GroupView {
                 receiver.filter.clone(),
                 if receiver.ordered { "yes" } else { "no" }.to_owned(),
                 receiver.active.to_string(),
-                format!("{} ms", receiver.seen_age_ms),
+                age_for_people(receiver.seen_age_ms as f64),
             ]);
         }
         (!self.receivers.is_empty()).then_some(table)
@@ -383,7 +383,7 @@ mod tests {
         let text = view.render();
         assert!(text.contains("settings: at most 3 deliveries, ordered lease 1m30s\n"), "{text}");
         assert!(text.contains("of topic orders: `a || b`, `c`. What"), "{text}");
-        assert!(text.contains("orders        http      a || b  no            1       0 ms\n"), "{text}");
+        assert!(text.contains("orders        http      a || b  no            1       0.0s\n"), "{text}");
         let json = to_json(&view);
         assert!(json.contains(r#""inconsistent_topics":["orders"]"#), "{json}");
         assert!(

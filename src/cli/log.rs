@@ -4,14 +4,17 @@ pub mod verify;
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures_lite::future::block_on;
 use serde::Serialize;
 
+use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
 use crate::cli::log::verify::VerifyArguments;
 use crate::cli::output::{OutputFormat, to_json};
+use crate::cli::quantity::Span;
 use crate::cli::repair::{self, RepairArguments};
 use crate::disk::DiskError;
 use crate::disk::bounded::BoundedDisk;
@@ -19,8 +22,8 @@ use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Contradiction, Damage, Known, Lost, Replay, Report, contradictions, scan};
 use crate::node::DataDirectory;
-use crate::state::{Change, HeldChange, LockChange, RedriveChange, decode_changes};
-use crate::types::{LogPosition, ShardId};
+use crate::state::{Change, HALF_OFFSET, HeldChange, LockChange, RedriveChange, decode_changes};
+use crate::types::{LogPosition, QueueOffset, RunningTime, ShardId, Timestamp};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
 use crate::wire::origin::{Attributes, BodyEncoding, Origin};
 
@@ -58,6 +61,9 @@ pub struct DumpArguments {
     #[arg(long)]
     pub records: bool,
 }
+
+/// The kind of batch that waits for its time, or for its producer.
+const HELD: &str = "held";
 
 #[derive(Serialize)]
 struct BatchView {
@@ -192,7 +198,7 @@ impl Dumping {
             kind: match header.kind {
                 Kind::Messages => "messages",
                 Kind::State => "state",
-                Kind::Held => "held",
+                Kind::Held => HELD,
             },
             whole: bytes.is_some(),
             epoch: header.epoch,
@@ -213,18 +219,23 @@ impl Dumping {
 }
 
 fn batch_text(view: &BatchView) -> String {
+    // One that is held has its time in the place of an offset, or nothing when it waits for its producer.
+    let place = match (view.kind, QueueOffset(view.base_offset)) {
+        (HELD, HALF_OFFSET) => "half".to_owned(),
+        (HELD, due) => format!("due {}", rfc3339(Timestamp(due.0))),
+        (_, offset) => format!("offset {offset}"),
+    };
     let mut text = format!(
-        "shard {} position {}: {} topic {} queue {} offset {} x{}, {} bytes, epoch {}, stored {}{}\n",
+        "shard {} position {}: {} topic {} queue {} {place} x{}, {} bytes, epoch {}, stored {}{}\n",
         view.shard,
         view.position,
         view.kind,
         view.topic_id,
         view.queue,
-        view.base_offset,
         view.records,
         view.bytes,
         view.epoch,
-        view.store_time_ms,
+        rfc3339(Timestamp(view.store_time_ms)),
         if view.whole { "" } else { ", RECORDS DAMAGED" }
     );
     view.contents.iter().for_each(|line| text += &format!("  {line}\n"));
@@ -282,12 +293,13 @@ fn change_text(change: &Change) -> String {
         Change::GroupRemoved { group, settings: false } => {
             format!("group {group} removed, but for its settings")
         }
-        Change::RunningTime(time) => format!("the shard has run for {} ms", time.0),
+        Change::RunningTime(time) => format!("the shard has run for {}", run_for(*time)),
         Change::StoredBy { position, time } => {
-            format!("what lies below position {position} was stored when the shard had run for {} ms", time.0)
+            let time = run_for(*time);
+            format!("what lies below position {position} was stored when the shard had run for {time}")
         }
         Change::GroupUsed { group, time } => {
-            format!("group {group} was used when the shard had run for {} ms", time.0)
+            format!("group {group} was used when the shard had run for {}", run_for(*time))
         }
         Change::Lease(change) => format!("{change:?}"),
         Change::Held(change) => held_text(change),
@@ -300,6 +312,10 @@ fn change_text(change: &Change) -> String {
             format!("no client of group {group} has {key} to itself")
         }
     }
+}
+
+fn run_for(time: RunningTime) -> Span {
+    Span(Duration::from_millis(time.0))
 }
 
 fn redrive_text(change: &RedriveChange) -> String {
@@ -324,7 +340,7 @@ fn redrive_text(change: &RedriveChange) -> String {
 fn held_text(change: &HeldChange) -> String {
     match change {
         HeldChange::Released { due, position } => {
-            format!("delayed messages released up to {due}, position {position}")
+            format!("delayed messages released up to {}, position {position}", rfc3339(*due))
         }
         HeldChange::Moved { bucket, position } => {
             format!("delayed messages of bucket {bucket} placed again up to position {position}")
@@ -335,7 +351,7 @@ fn held_text(change: &HeldChange) -> String {
         HeldChange::HalfEnded(half) => format!("half {half} ended"),
         HeldChange::HalfChecked { half, checks, .. } => format!("half {half} checked {checks} times"),
         HeldChange::Recalled { due, position } => {
-            format!("delayed message due at {due}, position {position}, taken back")
+            format!("delayed message due at {}, position {position}, taken back", rfc3339(*due))
         }
         HeldChange::HalfMoved { half, current } => format!("half {half} placed again at {current}"),
     }

@@ -459,3 +459,46 @@ fn properties_of_another_form_are_refused() {
         send(properties.as_bytes()).expect("it has the form");
     }
 }
+
+/// What a person reads has times, and programs have milliseconds.
+#[test]
+fn texts_have_times_where_json_has_milliseconds() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let run = |line: &[&str]| {
+        let text = node.run_well(line);
+        assert_eq!(milliseconds_in(&text), Vec::<&str>::new(), "{line:?}: {text}");
+        text
+    };
+    run(&["message", "publish", "orders", "one", "--key", "k"]);
+    let later = run(&["message", "publish", "orders", "later", "--delay", "1h"]);
+    assert!(later.contains("due        20"), "{later}");
+    let found = run(&["message", "find", "orders", "--key", "k"]);
+    assert!(found.contains("store_time        20"), "{found}");
+    let received = run(&["message", "receive", "orders", "--group", "g"]);
+    assert!(received.contains("lease_until       20"), "{received}");
+    run(&["group", "describe", "g"]);
+    run(&["topic", "describe", "orders"]);
+    run(&["delayed", "list", "orders"]);
+    let json = node.run_well(&["message", "find", "orders", "--key", "k", "-o", "json"]);
+    assert!(json.contains("\"store_time_ms\":1"), "{json}");
+    assert_eq!(node.stop().status.code(), Some(0));
+    let dump = ["log", "dump", "--data", directory.path().to_str().expect("UTF-8"), "--records"];
+    let dumped = command::run(None, &dump, None).well();
+    assert!(dumped.contains(", stored 20") && dumped.contains(" due 20"), "{dumped}");
+    let lines = dumped.lines().filter(|line| line.contains(", stored ") || line.contains("delayed"));
+    for line in lines {
+        assert_eq!(milliseconds_in(line), Vec::<&str>::new(), "{line}");
+    }
+}
+
+/// Words that are a time of this century in milliseconds.
+fn milliseconds_in(text: &str) -> Vec<&str> {
+    let words = text.split(|character: char| character.is_whitespace() || ",()@=".contains(character));
+    let is_time = |word: &&str| {
+        let number = word.parse::<u64>();
+        number.is_ok_and(|number| (1_500_000_000_000..4_102_444_800_000).contains(&number))
+    };
+    words.filter(is_time).collect()
+}

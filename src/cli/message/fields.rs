@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
 use crate::cli::message_json::insert_bytes;
 use crate::cli::output::{OutputFormat, print_text, to_json};
-use crate::types::IdText;
+use crate::types::{IdText, Timestamp};
 use crate::wire::inflate::InflateError;
 use crate::wire::properties::{self, Properties, names};
 
@@ -64,9 +65,12 @@ pub fn insert_unique_id_and_properties(fields: &mut Fields, text: &[u8]) {
     insert_properties(fields, text, |name| name != names::UNIQUE_ID.as_bytes());
 }
 
-/// A field a line.
+/// A field a line. Points in time, which are milliseconds in JSON, are times here.
 pub fn fields_text(fields: &Fields) -> String {
     let line = |(name, value): (&String, &Value)| {
+        if let (Some(name), Some(ms)) = (name.strip_suffix("_ms"), value.as_u64()) {
+            return format!("{name:17} {}\n", rfc3339(Timestamp(ms)));
+        }
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         format!("{name:17} {value}\n")
     };

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::api::{Hold, Produce, Release, Reply, Request};
-use crate::cli::calendar::{now, parse_timestamp};
+use crate::cli::calendar::{now, parse_timestamp, rfc3339};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, check_input, print};
@@ -278,7 +278,7 @@ impl PublishedView {
         }
         text += &format!("level      {}\n", self.level);
         if let Some(due) = self.deliver_at_ms {
-            text += &format!("due        @{due}\n");
+            text += &format!("due        {}\n", rfc3339(Timestamp(due)));
         }
         if let Some(handle) = &self.handle {
             text += &format!("handle     {handle}\n");
