@@ -51,3 +51,29 @@ pub fn run(arguments: MessageArguments, format: OutputFormat) -> Result<(), Comm
         MessageCommand::Find(find) => find::run(&find, format),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use crate::cli::arguments::Arguments;
+
+    /// Whoever has typed one of them has typed all.
+    #[test]
+    fn what_is_done_about_messages_takes_the_same_arguments_in_the_same_order() {
+        let all = Arguments::command();
+        let message = all.find_subcommand("message").expect("it is there");
+        let places = |name: &str| {
+            let command = message.find_subcommand(name).expect("it is there");
+            let places = command.get_positionals().map(|argument| argument.get_id().to_string());
+            let has_group = command.get_arguments().any(|argument| argument.get_long() == Some("group"));
+            (places.collect::<Vec<_>>(), has_group)
+        };
+        for name in ["ack", "extend", "commit", "rollback"] {
+            assert_eq!(places(name), (vec!["topic".to_owned(), "handles".to_owned()], true), "{name}");
+        }
+        for name in ["receive", "undecided"] {
+            assert_eq!(places(name), (vec!["topic".to_owned()], true), "{name}");
+        }
+    }
+}

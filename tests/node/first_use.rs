@@ -121,6 +121,11 @@ fn a_loop_over_names_does_not_fill_the_tables() {
         }
         let share = format!("clients at 127.0.0.{last}: they have caused {own} topics");
         assert!(refused.body.contains(&share) && refused.body.contains("their share"), "{}", refused.body);
+        if last == 1 {
+            // Over every protocol, as far as the clients are at the same address.
+            let told = node.run(&["message", "publish", "another", "x"]).badly(1);
+            assert!(told.contains(&share) && told.contains("`turbopump topic create another`"), "{told}");
+        }
     }
     // Three eighths for one alone, and 64 for everybody while there is room.
     assert_eq!(made, [384, 192, 96, 64, 64, 64, 64, 64, 32]);
