@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Native;
 use crate::access::{Need, Session};
-use crate::api::{Receive, Reply, Request, RequestSubject, TopicInfo, Watch};
+use crate::api::{Failure, Receive, Reply, Request, RequestSubject, Status, TopicInfo, Watch};
 use crate::broker::watch_time;
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
@@ -94,6 +94,16 @@ impl Native {
             Request::Watch(_) => match call.while_there(broker.handle(request)).await {
                 Waited::Over(outcome) => outcome,
                 Waited::Cut | Waited::Late => Ok(Reply::Watched(Vec::new())),
+                Waited::Left => return,
+            },
+            // Nor does this: whoever went away is not in the way of the next one.
+            Request::MeasureLatency(_) => match call.while_there(broker.handle(request)).await {
+                Waited::Over(outcome) => outcome,
+                Waited::Cut | Waited::Late => {
+                    let message =
+                        "others need the memory of what waits: measure again when there is less of it";
+                    Err(Failure::new(Status::Busy, message))
+                }
                 Waited::Left => return,
             },
             Request::OpenTopic(topic) => {
