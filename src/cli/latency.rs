@@ -9,16 +9,23 @@ use serde::Serialize;
 use crate::api::{HistogramInfo, KindLatency, LatencyInfo, MeasureLatency, RequestStage};
 use crate::cli::error::CommandError;
 use crate::cli::latency_svg::write_svg;
-use crate::cli::output::{OutputFormat, Table, grouped, nanoseconds_for_people, on_one_line, print};
+use crate::cli::output::{
+    OutputFormat, Table, grouped, nanoseconds_for_people, on_one_line, print, terminal_width,
+};
 use crate::cli::quantity::Span;
 use crate::cli::server::ServerArguments;
 use crate::limits;
 use crate::types::TopicName;
 
-/// Characters of the longest bar, and of a plot.
+/// Characters of the longest bar, and of a plot, where the terminal has room for them; and the fewest that show anything.
 const BAR_WIDTH: usize = 40;
+const BAR_WIDTH_MIN: usize = 4;
 const PLOT_WIDTH: usize = 60;
+const PLOT_WIDTH_MIN: usize = 16;
 const PLOT_HEIGHT: usize = 12;
+/// Before a plot its scale, and behind it what the last label needs.
+const SCALE_WIDTH: usize = 10;
+const LABEL_REST: usize = 4;
 /// Eighths of a full block, from one to eight.
 const BLOCKS: [char; 8] =
     ['\u{258f}', '\u{258e}', '\u{258d}', '\u{258c}', '\u{258b}', '\u{258a}', '\u{2589}', '\u{2588}'];
@@ -83,16 +90,18 @@ pub fn run(arguments: &LatencyArguments, format: OutputFormat) -> Result<(), Com
     let (topic, time) = (&arguments.topic, arguments.time.0);
     let mut client = arguments.server.connect()?;
     let latency = client.measure_latency(MeasureLatency { topic: topic.clone(), time })?;
-    if let Some(path) = &arguments.svg {
-        let title = format!("{topic}: where the time goes");
-        write_svg(path, &title, &latency).map_err(CommandError::failed)?;
-    }
     let view = LatencyView {
         topic: topic.to_string(),
         measured_ns: nanoseconds(time),
         requests: latency.kinds.iter().map(KindView::new).collect(),
     };
-    print(format, &view, |_| render(topic, time, &latency))
+    // First what has been looked for: a file that cannot be written is not to cost it.
+    print(format, &view, |_| render(topic, time, &latency, terminal_width()))?;
+    if let Some(path) = &arguments.svg {
+        let title = format!("{topic}: where the time goes");
+        write_svg(path, &title, &latency).map_err(CommandError::failed)?;
+    }
+    Ok(())
 }
 
 fn parse_time(text: &str) -> Result<Span, String> {
@@ -104,36 +113,46 @@ fn parse_time(text: &str) -> Result<Span, String> {
     Ok(span)
 }
 
-fn render(topic: &TopicName, time: Duration, latency: &LatencyInfo) -> String {
+/// In lines of `width` characters, where that is known.
+fn render(topic: &TopicName, time: Duration, latency: &LatencyInfo, width: Option<usize>) -> String {
     if latency.kinds.is_empty() {
         return format!("no request about {topic} was answered within {time:?}\n");
     }
-    let kinds: Vec<String> = latency.kinds.iter().map(|kind| render_kind(kind, time)).collect();
+    let kinds: Vec<String> = latency.kinds.iter().map(|kind| render_kind(kind, time, width)).collect();
     kinds.join("\n")
 }
 
-fn render_kind(kind: &KindLatency, time: Duration) -> String {
+fn render_kind(kind: &KindLatency, time: Duration, width: Option<usize>) -> String {
     let (count, mean) = (kind.total.count, for_people(nanoseconds(kind.mean)));
+    let requests = if count == 1 { "request" } else { "requests" };
     let head = format!(
-        "{} {}: {} requests in {time:?}, {mean} each on average\n\n",
+        "{} {}: {} {requests} in {time:?}, {mean} each on average\n\n",
         kind.protocol.name(),
         on_one_line(&kind.kind),
         grouped(count)
     );
-    let mut table = Table::new(["STAGE", "MEAN", "P50", "P99", "P99.9", "MAX", ""]);
     let longest = shown_stages(kind).map(|(mean, _)| *mean).max().unwrap_or_default();
-    for (mean, stage) in shown_stages(kind) {
-        table.row([
-            stage.stage.clone(),
-            for_people(nanoseconds(*mean)),
-            for_people(stage.p50_ns),
-            for_people(stage.p99_ns),
-            for_people(stage.p99_9_ns),
-            for_people(stage.max_ns),
-            bar(mean.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE)),
-        ]);
+    let cells = |(mean, stage): &(Duration, HistogramInfo)| {
+        let times = [nanoseconds(*mean), stage.p50_ns, stage.p99_ns, stage.p99_9_ns, stage.max_ns];
+        let [mean, p50, p99, p99_9, max] = times.map(for_people);
+        [stage.stage.clone(), mean, p50, p99, p99_9, max]
+    };
+    let rows: Vec<_> = shown_stages(kind).map(cells).collect();
+    // Two characters between columns, whose heads have five at most.
+    let of_column = |column: usize| rows.iter().map(move |row| row[column].chars().count()).max();
+    let taken: usize = (0..6).map(|column| of_column(column).unwrap_or_default().max(5) + 2).sum();
+    let bars = width.map_or(BAR_WIDTH, |width| width.saturating_sub(taken).min(BAR_WIDTH));
+    let mut table = Table::new(["STAGE", "MEAN", "P50", "P99", "P99.9", "MAX", ""]);
+    for ((mean, _), cells) in shown_stages(kind).zip(rows.iter().cloned()) {
+        let [stage, mean_cell, p50, p99, p99_9, max] = cells;
+        let share = mean.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE);
+        let bar = if bars < BAR_WIDTH_MIN { String::new() } else { bar(share, bars) };
+        table.row([stage, mean_cell, p50, p99, p99_9, max, bar]);
     }
-    head + &table.render() + "\n" + &plot(&kind.curve)
+    let beside = SCALE_WIDTH + LABEL_REST;
+    let columns =
+        width.map_or(PLOT_WIDTH, |width| width.saturating_sub(beside).clamp(PLOT_WIDTH_MIN, PLOT_WIDTH));
+    head + &table.render() + "\n" + &plot(&kind.curve, columns)
 }
 
 /// Stages of the broker's time in which any request was for a moment, in their order.
@@ -143,9 +162,9 @@ pub fn shown_stages(kind: &KindLatency) -> impl Iterator<Item = &(Duration, Hist
     shown.map(|(_, stage)| stage)
 }
 
-/// A bar for a share of the longest one.
-fn bar(share: f64) -> String {
-    let eighths = (share.clamp(0.0, 1.0) * (BAR_WIDTH * 8) as f64).round() as usize;
+/// A bar for a share of the longest one, which has so many characters.
+fn bar(share: f64, longest: usize) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * (longest * 8) as f64).round() as usize;
     let mut bar: String = std::iter::repeat_n(BLOCKS[7], eighths / 8).collect();
     if !eighths.is_multiple_of(8) {
         bar.push(BLOCKS[eighths % 8 - 1]);
@@ -156,15 +175,15 @@ fn bar(share: f64) -> String {
 }
 
 /// Latency by percentile: each step to the right is one nine more, each step up ten times as long.
-fn plot(curve: &[(f64, Duration)]) -> String {
+fn plot(curve: &[(f64, Duration)], columns: usize) -> String {
     let power = |time: Duration| (nanoseconds(time).max(1) as f64).log10();
     let (Some(first), Some(last)) = (curve.first(), curve.last()) else { return String::new() };
     let low = power(first.1).floor();
     let high = power(last.1).ceil().max(low + 1.0);
     let nines = nines_of(curve);
-    let mut rows = vec![vec![' '; PLOT_WIDTH]; PLOT_HEIGHT];
-    for (column, cell) in (0..PLOT_WIDTH).enumerate() {
-        let share = 1.0 - 10_f64.powf(-(cell as f64) / (PLOT_WIDTH - 1) as f64 * nines);
+    let mut rows = vec![vec![' '; columns]; PLOT_HEIGHT];
+    for column in 0..columns {
+        let share = 1.0 - 10_f64.powf(-(column as f64) / (columns - 1) as f64 * nines);
         let at = curve.iter().find(|(of, _)| *of >= share).unwrap_or(last).1;
         let height = (power(at) - low) / (high - low) * (PLOT_HEIGHT - 1) as f64;
         rows[PLOT_HEIGHT - 1 - (height.round() as usize).min(PLOT_HEIGHT - 1)][column] = '*';
@@ -179,7 +198,7 @@ fn plot(curve: &[(f64, Duration)]) -> String {
         };
         text += &format!("{label:>8} |{}\n", row.iter().collect::<String>().trim_end());
     }
-    text + &axis(nines)
+    text + &axis(nines, columns)
 }
 
 /// As many as there are requests for: the last point but one is the last share that is less than all.
@@ -188,13 +207,13 @@ pub fn nines_of(curve: &[(f64, Duration)]) -> f64 {
     told.map_or(1.0, |(share, _)| -(1.0 - share).log10()).max(1.0)
 }
 
-fn axis(nines: f64) -> String {
-    let mut line: Vec<char> = vec!['-'; PLOT_WIDTH];
+fn axis(nines: f64, columns: usize) -> String {
+    let mut line: Vec<char> = vec!['-'; columns];
     let mut labels = String::new();
     // The last share is told in binary: three nines may be a little less.
     for step in 0..=(nines + 1e-6).floor() as usize {
-        let column = (step as f64 / nines * (PLOT_WIDTH - 1) as f64).round() as usize;
-        let column = column.min(PLOT_WIDTH - 1);
+        let column = (step as f64 / nines * (columns - 1) as f64).round() as usize;
+        let column = column.min(columns - 1);
         line[column] = '+';
         let decimals = step.saturating_sub(2);
         let label = format!("{:.*}%", decimals, 100.0 - 100.0 / 10_f64.powi(step as i32));
@@ -290,7 +309,7 @@ pub mod tests {
     #[test]
     fn stages_are_bars_and_percentiles_a_plot() {
         let topic = "orders".parse().expect("a good name");
-        let text = render(&topic, Duration::from_secs(10), &some_latency());
+        let text = render(&topic, Duration::from_secs(10), &some_latency(), None);
         for part in [
             "http publish: 1,000 requests in 10s, 180 us each",
             "flush",
@@ -309,12 +328,26 @@ pub mod tests {
             "{text}"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
-        assert!(render(&topic, Duration::from_secs(1), &LatencyInfo::default()).contains("no request"));
+        let nothing = render(&topic, Duration::from_secs(1), &LatencyInfo::default(), None);
+        assert!(nothing.contains("no request"));
+    }
+
+    #[test]
+    fn a_drawing_fits_narrow_terminals() {
+        let topic = "orders".parse().expect("a good name");
+        for width in [1, 40, 60, 72, 80, 200] {
+            let text = render(&topic, Duration::from_secs(10), &some_latency(), Some(width));
+            let drawn =
+                text.lines().filter(|line| line.starts_with("flush") || line.contains(['|', '+', '%']));
+            let most = drawn.map(|line| line.chars().count()).max().expect("lines");
+            assert!(most <= width.max(51), "{width}: {most}\n{text}");
+            assert_eq!(text.contains(BLOCKS[7]), width >= 60, "{text}");
+        }
     }
 
     #[test]
     fn a_plot_rises_to_the_right() {
-        let plot = plot(&some_latency().kinds[0].curve);
+        let plot = plot(&some_latency().kinds[0].curve, PLOT_WIDTH);
         let rows: Vec<&str> = plot.lines().take(PLOT_HEIGHT).map(|line| &line[10..]).collect();
         let of = |column: usize| rows.iter().position(|row| row.as_bytes().get(column) == Some(&b'*'));
         let heights: Vec<_> = (0..PLOT_WIDTH).map(|column| of(column).expect("a point")).collect();
@@ -323,8 +356,9 @@ pub mod tests {
 
     #[test]
     fn one_request_is_drawn_as_well() {
-        assert!(plot(&[(0.0, Duration::from_micros(7)), (1.0, Duration::from_micros(7))]).contains('*'));
-        assert_eq!(plot(&[]), "");
+        let only = Duration::from_micros(7);
+        assert!(plot(&[(0.0, only), (1.0, only)], PLOT_WIDTH).contains('*'));
+        assert_eq!(plot(&[], PLOT_WIDTH), "");
         assert!(parse_time("2m").is_err() && parse_time("0s").is_err() && parse_time("30s").is_ok());
     }
 }

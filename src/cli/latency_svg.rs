@@ -4,9 +4,9 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::api::{KindLatency, LatencyInfo};
+use crate::api::{KindLatency, LatencyInfo, RequestStage};
 use crate::cli::latency::{nines_of, shown_stages};
-use crate::cli::output::{grouped, nanoseconds_for_people};
+use crate::cli::output::{grouped, nanoseconds_for_people, on_one_line};
 use crate::cli::plot_axes::{COLORS, FONT, GRID, INK, LatencyAxis, NinesAxis};
 
 const WIDTH: u32 = 1_000;
@@ -14,7 +14,7 @@ const WIDTH: u32 = 1_000;
 const TITLE_HEIGHT: u32 = 50;
 const KIND_HEIGHT: u32 = 620;
 const BARS_HEIGHT: u32 = 230;
-/// Colours of the stages, in the order in which they are shown.
+/// Colours of the stages that are the broker's, in their order: each has its own, whichever others are shown.
 const STAGES: [RGBColor; 7] = [
     RGBColor(120, 144, 156),
     RGBColor(141, 110, 99),
@@ -57,7 +57,9 @@ fn draw(svg: &mut String, title: &str, latency: &LatencyInfo) -> DrawResult {
 fn draw_kind(area: &Area<'_>, kind: &KindLatency) -> DrawResult {
     let mean = nanoseconds_for_people(kind.mean.as_nanos() as f64);
     let count = grouped(kind.total.count);
-    let title = format!("{} {}: {count} requests, {mean} on average", kind.protocol.name(), kind.kind);
+    // XML has no words for control characters, whatever a broker says.
+    let named = on_one_line(&kind.kind);
+    let title = format!("{} {named}: {count} requests, {mean} on average", kind.protocol.name());
     let body = area.titled(&title, (FONT, 17).into_font().color(&INK))?;
     let (bars, curve) = body.split_vertically(BARS_HEIGHT);
     draw_bars(&bars, kind)?;
@@ -67,21 +69,28 @@ fn draw_kind(area: &Area<'_>, kind: &KindLatency) -> DrawResult {
 /// A bar for each stage, as long as its mean.
 fn draw_bars(area: &Area<'_>, kind: &KindLatency) -> DrawResult {
     let stages: Vec<_> = shown_stages(kind).collect();
-    let longest = stages.iter().map(|(mean, _)| mean.as_nanos() as i32).max().unwrap_or(1).max(1);
+    let longest = stages.iter().map(|(mean, _)| *mean).max().unwrap_or_default();
     let text = (FONT, 14).into_font().color(&INK);
     let (left, right, height) = (90, WIDTH as i32 - 320, 26);
     for (row, (mean, stage)) in (0..).zip(&stages) {
         let top = 12 + row * (height + 4);
-        let length = (mean.as_nanos() as f64 / f64::from(longest) * f64::from(right - left)) as i32;
-        let color = STAGES[row as usize % STAGES.len()];
+        let share = mean.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE);
+        let length = (share * f64::from(right - left)) as i32;
+        let color = color_of(&stage.stage);
         area.draw(&Rectangle::new([(left, top), (left + length.max(1), top + height)], color.filled()))?;
-        area.draw(&Text::new(stage.stage.clone(), (12, top + 6), text.clone()))?;
+        area.draw(&Text::new(on_one_line(&stage.stage).into_owned(), (12, top + 6), text.clone()))?;
         let times =
             [mean.as_nanos() as u64, stage.p99_ns, stage.max_ns].map(|ns| nanoseconds_for_people(ns as f64));
         let label = format!("{}, p99 {}, max {}", times[0], times[1], times[2]);
         area.draw(&Text::new(label, (left + length.max(1) + 8, top + 6), text.clone()))?;
     }
     Ok(())
+}
+
+fn color_of(stage: &str) -> RGBColor {
+    let mut brokers = RequestStage::ALL.into_iter().filter(|stage| stage.is_brokers());
+    let at = brokers.position(|of| of.name() == stage).unwrap_or_default();
+    STAGES[at % STAGES.len()]
 }
 
 fn draw_curve(area: &Area<'_>, kind: &KindLatency) -> DrawResult {
@@ -113,6 +122,8 @@ fn draw_curve(area: &Area<'_>, kind: &KindLatency) -> DrawResult {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::cli::latency::tests::some_latency;
 
@@ -128,5 +139,32 @@ mod tests {
         let mut empty = String::new();
         draw(&mut empty, "orders", &LatencyInfo::default()).expect("drawing into memory");
         assert!(empty.contains("no request"));
+    }
+
+    #[test]
+    fn each_stage_has_a_colour_of_its_own() {
+        let brokers = RequestStage::ALL.into_iter().filter(|stage| stage.is_brokers());
+        let colors: HashSet<_> = brokers.map(|stage| color_of(stage.name()).rgb()).collect();
+        assert_eq!(colors.len(), STAGES.len());
+    }
+
+    #[test]
+    fn long_times_and_odd_words_are_drawn() {
+        let mut latency = some_latency();
+        let kind = &mut latency.kinds[0];
+        kind.kind = "<pub\u{1b}[2J&lish>".to_owned();
+        for (mean, stage) in &mut kind.stages {
+            *mean *= 1_000_000;
+            stage.stage.push('\u{7}');
+        }
+        let mut svg = String::new();
+        draw(&mut svg, "orders", &latency).expect("drawing into memory");
+        assert!(svg.contains("&lt;pub\\u001b[2J&amp;lish&gt;"), "{svg}");
+        assert!(!svg.contains(|character: char| character.is_control() && character != '\n'), "{svg:?}");
+        let widths = svg
+            .split("<rect ")
+            .skip(1)
+            .filter_map(|rect| rect.split("width=\"").nth(1)?.split('"').next()?.parse::<u32>().ok());
+        assert_eq!(widths.filter(|width| *width > WIDTH).count(), 0, "{svg}");
     }
 }

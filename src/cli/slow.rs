@@ -8,15 +8,18 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::api::{ListSlow, RequestProtocol, SlowRequest, StageTimes};
-use crate::cli::calendar::Moment;
+use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, Table, nanoseconds_for_people, on_one_line, print};
+use crate::cli::output::{OutputFormat, Table, nanoseconds_for_people, on_one_line, print, terminal_width};
 use crate::cli::server::ServerArguments;
 use crate::limits;
-use crate::types::{ShardId, Timestamp, TopicName};
+use crate::types::{ShardId, TopicName};
 
 /// A stage with less of a request's time than this share is left out where people read.
 const SHOWN_SHARE: f64 = 0.05;
+
+/// A terminal that is narrower is shown no table.
+const TABLE_WIDTH_MIN: usize = 120;
 
 pub const HELP: &str = "\
 TIME is the broker's part: neither what a client took to send its request, nor what it wanted to wait for messages.
@@ -89,15 +92,29 @@ pub fn run(arguments: &SlowArguments, format: OutputFormat) -> Result<(), Comman
         topic: arguments.topic.clone(),
         count: arguments.count,
     };
-    let slow = arguments.server.connect()?.list_slow(list)?;
+    let mut client = arguments.server.connect()?;
+    let slow = client.list_slow(list)?;
     let view = SlowView { requests: slow.iter().map(RequestView::new).collect() };
-    print(format, &view, |_| render(&slow))
+    if let Some(topic) = arguments.topic.as_ref().filter(|_| slow.is_empty()) {
+        // Requests about topics that are not there are kept as well, so that is no mistake; without any it may be one.
+        client.describe_topic(topic)?;
+    }
+    print(format, &view, |_| match terminal_width() {
+        _ if slow.is_empty() => arguments.none(),
+        Some(width) if width < TABLE_WIDTH_MIN => render_narrow(&slow, width),
+        _ => render(&slow),
+    })
+}
+
+impl SlowArguments {
+    /// What is said of no request.
+    fn none(&self) -> String {
+        let is_filtered = self.topic.is_some() || self.shard.is_some() || self.protocol.is_some();
+        format!("no {}request of the last ten minutes is kept\n", if is_filtered { "such " } else { "" })
+    }
 }
 
 fn render(slow: &[SlowRequest]) -> String {
-    if slow.is_empty() {
-        return "no request of the last ten minutes is kept\n".to_owned();
-    }
     let mut table = Table::new([
         "ANSWERED",
         "SHARD",
@@ -111,31 +128,73 @@ fn render(slow: &[SlowRequest]) -> String {
     ]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for request in slow {
-        let meanwhile = request.meanwhile.iter().map(|(activity, time)| with_time(activity.name(), *time));
-        let meanwhile: Vec<_> = meanwhile.collect();
+        let meanwhile = meanwhile(request);
         table.row([
-            rfc_3339(request.answered),
+            rfc3339(request.answered),
             request.shard.to_string(),
             request.protocol.name().to_owned(),
             on_one_line(&request.kind).into_owned(),
             or_dash(request.topic.as_ref().map(TopicName::to_string)),
             or_dash(request.queue.map(|queue| queue.to_string())),
             for_people(request.times.brokers()),
-            where_it_went(&request.times),
+            where_it_went(&request.times).join(", "),
             or_dash((!meanwhile.is_empty()).then(|| meanwhile.join(", "))),
         ]);
     }
     table.render()
 }
 
+/// Some lines for each request: a table would break its cells.
+fn render_narrow(slow: &[SlowRequest], width: usize) -> String {
+    let mut text = String::new();
+    for request in slow {
+        let mut what = vec![
+            for_people(request.times.brokers()),
+            request.protocol.name().to_owned(),
+            on_one_line(&request.kind).into_owned(),
+        ];
+        what.extend(request.topic.as_ref().map(TopicName::to_string));
+        what.extend(request.queue.map(|queue| format!("queue {queue}")));
+        what.push(format!("shard {}", request.shard));
+        text += &format!("{}\n", rfc3339(request.answered));
+        text += &in_lines("  ", " ", &what, width);
+        text += &in_lines("  where: ", ", ", &where_it_went(&request.times), width);
+        text += &in_lines("  meanwhile: ", ", ", &meanwhile(request), width);
+    }
+    text
+}
+
+/// Words after a head, in as many lines as they need; nothing where there are none.
+fn in_lines(head: &str, between: &str, words: &[String], width: usize) -> String {
+    let Some((first, rest)) = words.split_first() else { return String::new() };
+    let mut text = format!("{head}{first}");
+    let mut taken = text.chars().count();
+    for word in rest {
+        let length = word.chars().count();
+        taken += between.len() + length;
+        text += between;
+        if taken >= width {
+            text.truncate(text.trim_end().len());
+            text += "\n    ";
+            taken = 4 + length;
+        }
+        text += word;
+    }
+    text + "\n"
+}
+
+fn meanwhile(request: &SlowRequest) -> Vec<String> {
+    request.meanwhile.iter().map(|(activity, time)| with_time(activity.name(), *time)).collect()
+}
+
 /// The stages that took most, the longest first.
-fn where_it_went(times: &StageTimes) -> String {
+fn where_it_went(times: &StageTimes) -> Vec<String> {
     let least = times.brokers().as_secs_f64() * SHOWN_SHARE;
     let mut shown: Vec<_> =
         times.iter().filter(|(stage, time)| stage.is_brokers() && time.as_secs_f64() >= least).collect();
     shown.retain(|(_, time)| !time.is_zero());
     shown.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
-    shown.iter().map(|(stage, time)| with_time(stage.name(), *time)).collect::<Vec<_>>().join(", ")
+    shown.iter().map(|(stage, time)| with_time(stage.name(), *time)).collect()
 }
 
 /// What took no time was a moment.
@@ -145,11 +204,6 @@ fn with_time(name: &str, time: Duration) -> String {
 
 fn for_people(time: Duration) -> String {
     nanoseconds_for_people(time.as_nanos() as f64)
-}
-
-fn rfc_3339(time: Timestamp) -> String {
-    let Moment { year, month, day, hour, minute, second, millisecond } = Moment::of(time);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }
 
 /// Each stage with its nanoseconds, in the order of a request's way.
@@ -178,7 +232,7 @@ impl RequestView {
     fn new(slow: &SlowRequest) -> Self {
         let meanwhile = slow.meanwhile.iter();
         Self {
-            answered: rfc_3339(slow.answered),
+            answered: rfc3339(slow.answered),
             shard: slow.shard.0,
             protocol: slow.protocol.name(),
             request: slow.kind.clone(),
@@ -199,16 +253,44 @@ impl RequestView {
 mod tests {
     use super::*;
     use crate::api::{Activity, RequestStage};
-    use crate::types::QueueNumber;
+    use crate::types::{QueueNumber, Timestamp};
 
     #[test]
     fn people_see_where_the_time_went_and_what_the_shard_did() {
+        let text = render(&[some_slow()]);
+        for part in [
+            "2023-11-14T22:13:20.123Z",
+            "remoting",
+            "192 ms",
+            "flush 180 ms, append 12.0 ms ",
+            "segment, late-wakeup 21.0 ms",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert!(!text.contains("3.00 s") && !text.contains("reply"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_lines_instead_of_a_table() {
+        assert_eq!(
+            render_narrow(&[some_slow()], 119),
+            "2023-11-14T22:13:20.123Z\n  192 ms remoting send orders queue 7 shard 3\n  where: flush 180 ms, append 12.0 ms\n  \
+             meanwhile: segment, late-wakeup 21.0 ms\n"
+        );
+        for width in 32..60 {
+            let text = render_narrow(&[some_slow()], width);
+            assert!(text.lines().all(|line| line.len() <= width), "{width}\n{text}");
+        }
+        assert!(render_narrow(&[some_slow()], 1).contains("orders"));
+    }
+
+    fn some_slow() -> SlowRequest {
         let mut times = StageTimes::default();
         times.set(RequestStage::Receive, Duration::from_secs(3));
         times.set(RequestStage::Append, Duration::from_millis(12));
         times.set(RequestStage::Flush, Duration::from_millis(180));
         times.set(RequestStage::Reply, Duration::from_micros(9));
-        let slow = SlowRequest {
+        SlowRequest {
             shard: ShardId(3),
             answered: Timestamp(1_700_000_000_123),
             protocol: RequestProtocol::Remoting,
@@ -222,18 +304,6 @@ mod tests {
                 (Activity::Segment, Duration::ZERO),
                 (Activity::LateWakeup, Duration::from_millis(21)),
             ],
-        };
-        let text = render(&[slow]);
-        for part in [
-            "2023-11-14T22:13:20.123Z",
-            "remoting",
-            "192 ms",
-            "flush 180 ms, append 12.0 ms ",
-            "segment, late-wakeup 21.0 ms",
-        ] {
-            assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert!(!text.contains("3.00 s") && !text.contains("reply"), "{text}");
-        assert!(render(&[]).contains("no request"));
     }
 }

@@ -5,16 +5,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use turbopump::api::{Fetch, Reply, Request, RequestStage, Status};
+use turbopump::api::{Fetch, MeasureLatency, Reply, Request, RequestStage, Status};
 use turbopump::client::ClientError;
 use turbopump::limits;
+use turbopump::protocol::remoting::HeaderForm;
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
-use super::remoting::Remoting;
+use super::remoting::{Remoting, request};
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Connection, GET, POST, PUBLISH, publish};
 use crate::support::load::{create_topic, produce, topic};
-use crate::support::node::{Node, Setup};
+use crate::support::node::{Node, Setup, wait_for};
+use crate::support::terminal::Terminal;
 
 const SEND: i32 = 310;
 const PULL: i32 = 11;
@@ -157,6 +159,9 @@ fn what_a_long_poll_waits_is_not_the_brokers_time() {
 fn slow_requests_are_told_with_what_the_shard_did() {
     let directory = test_directory();
     let node = started(&directory, &[]);
+    assert!(slow(&node, &["--protocol", "http"]).is_empty());
+    let none = node.run_well(&["slow", "--protocol", "http"]);
+    assert_eq!(none, "no such request of the last ten minutes is kept\n");
     let body = vec![b'x'; 1 << 20];
     produce(&node, "orders", 0, (0..40).map(|_| &body[..]));
     let mut connection = Connection::open(&node);
@@ -181,13 +186,91 @@ fn slow_requests_are_told_with_what_the_shard_did() {
         assert!(of_it.iter().all(|request| request["protocol"] == protocol), "{of_it:?}");
         assert!(of_it.iter().any(|request| request["request"] == kind), "{kind} is not in {of_it:?}");
     }
-    assert!(slow(&node, &["--topic", "other"]).is_empty());
+    let mistyped = node.run(&["slow", "--topic", "ordres"]);
+    assert!(mistyped.code == Some(1) && mistyped.stderr.contains("does not exist"), "{}", mistyped.stderr);
     assert_eq!(slow(&node, &["--count", "3"]).len(), 3);
     let text = node.run_well(&["slow", "--count", "2"]);
     assert!(text.trim_start().starts_with("ANSWERED") && text.lines().count() == 3, "{text}");
     let refused = node.run(&["slow", "--shard", "9"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("shards 0 to 0, not 9"), "{}", refused.stderr);
     assert!(node.counter("flight_recorder_bytes") > 0);
+}
+
+#[test]
+fn terminals_are_shown_what_fits_and_pipes_what_there_is() {
+    let directory = test_directory();
+    let node = started(&directory, &[]);
+    let body = vec![b'x'; 1 << 20];
+    produce(&node, "orders", 0, (0..20).map(|_| &body[..]));
+    for (columns, part) in [(40, "  where: "), (60, "  where: "), (80, "  where: "), (160, "MEANWHILE")] {
+        let mut terminal = Terminal::start(node.address(), &["slow", "--count", "5"], columns, 50);
+        assert!(terminal.end().success());
+        terminal.wait_for(part);
+        let shown = terminal.lines();
+        assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{shown:#?}");
+    }
+    let plain = [("NO_COLOR", "1")];
+    let mut terminal = Terminal::start_with(node.address(), &["slow"], (160, 50), &plain);
+    assert!(terminal.end().success());
+    terminal.wait_for("ANSWERED");
+    assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
+    let piped = node.run_well(&["slow"]);
+    assert!(piped.contains("ANSWERED") && !piped.contains('\u{1b}'), "{piped}");
+    for columns in [60, 160] {
+        let arguments = ["latency", "orders", "--for", "3s"];
+        let mut terminal = Terminal::start_with(node.address(), &arguments, (columns, 200), &plain);
+        wait_for("it counts", || {
+            produce(&node, "orders", 0, [&body[..]]);
+            terminal.text().contains("native produce: ")
+        });
+        assert!(terminal.end().success());
+        terminal.wait_for("+-");
+        let shown = terminal.lines();
+        let drawn = shown.iter().filter(|line| !line.contains(" in 3s, "));
+        assert_eq!(drawn.filter(|line| line.chars().count() > usize::from(columns)).count(), 0, "{shown:#?}");
+        assert!(columns == 60 || terminal.text().contains('\u{2588}'), "{shown:#?}");
+        assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
+    }
+}
+
+#[test]
+fn who_asks_and_leaves_harms_nobody() {
+    let directory = test_directory();
+    let node = started(&directory, &["--shards", "2"]);
+    let key = key_of(&node);
+    let wait = Duration::from_secs(20);
+    let fetch = Fetch { key, offset: QueueOffset(0), bytes_max: 1024, records_max: 10, session: 0, wait };
+    let consume = GET.replace("numOfMessages=1", "numOfMessages=1&waitseconds=20");
+    let consume = consume.replace("\r\n\r\n", "\r\nx-turbopump-stages: 1\r\n\r\n");
+    for round in 0..30 {
+        let mut client = node.client().open_owner(QueueNumber(0)).expect("the broker listens");
+        client.ask_for_stages(true);
+        client.submit(&Request::Fetch(fetch)).expect("it is small");
+        client.flush().expect("the broker reads");
+        let mut http = Connection::open(&node);
+        http.send(if round % 2 == 0 { consume.clone() } else { publish(PUBLISH) });
+        let mut remoting = Remoting::connect(node.address());
+        remoting.send(&request(HeaderForm::Json, SEND, 1, &SEND_FIELDS, b"abc"));
+    }
+    // Who would have measured for a minute is in nobody's way either.
+    let time = Duration::from_millis(limits::MEASURED_MS_MAX.into());
+    let measure = Request::MeasureLatency(MeasureLatency { topic: topic("orders"), time });
+    let leaving: Vec<_> = (0..limits::MEASUREMENTS_MAX)
+        .map(|_| {
+            let mut leaving = node.client().open_owner(QueueNumber(0)).expect("the broker listens");
+            leaving.submit(&measure).expect("it is small");
+            leaving.flush().expect("the broker reads");
+            leaving
+        })
+        .collect();
+    let look = || node.run(&["latency", "orders", "--for", "1ms"]);
+    wait_for("they measure", || look().stderr.contains("are being measured by 2 already"));
+    drop(leaving);
+    let left = Instant::now();
+    wait_for("nobody measures any more", || look().code == Some(0));
+    assert!(left.elapsed() < time / 2, "they were waited for");
+    node.run_well(&["message", "publish", "orders", "abc", "--stages"]);
+    assert!(!slow(&node, &["--topic", "orders"]).is_empty());
 }
 
 #[test]
@@ -202,9 +285,7 @@ fn many_long_polls_that_one_message_calls_are_a_storm() {
         connection.submit(&Request::Fetch(fetch)).expect("it is small");
     }
     connection.flush().expect("the broker reads");
-    crate::support::node::wait_for("all of them wait", || {
-        node.counter("fetches_waited") == 2 * limits::WAKE_STORM as u64
-    });
+    wait_for("all of them wait", || node.counter("fetches_waited") == 2 * limits::WAKE_STORM as u64);
     node.run_well(&["message", "publish", "orders", "abc"]);
     for _ in 0..2 * limits::WAKE_STORM {
         connection.receive(wait).expect("the broker answers").expect("in time");
@@ -244,6 +325,9 @@ fn a_topics_latency_is_drawn() {
     let printed = node.run_well(&["latency", "orders", "--for", "10ms", "-o", "json"]);
     let printed: Value = serde_json::from_str(&printed).expect("one object");
     assert_eq!(printed["requests"].as_array().expect("a list").len(), 0, "{printed}");
+    let undrawn = node.run(&["latency", "orders", "--for", "1ms", "--svg", "/nowhere/orders.svg"]);
+    assert!(undrawn.code == Some(1) && undrawn.stderr.contains("/nowhere/orders.svg"), "{}", undrawn.stderr);
+    assert!(undrawn.stdout.starts_with(b"no request about orders"), "{:?}", undrawn.stdout);
     let refused = node.run(&["latency", "nothing", "--for", "1ms"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("does not exist"), "{}", refused.stderr);
 }
