@@ -9,28 +9,30 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use clap::CommandFactory;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 
-use crate::cli::arguments::Arguments;
+use crate::cli::admin_page::page_of;
 use crate::cli::calendar::{self, Moment};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print, to_json};
 use crate::cli::server::ServerArguments;
+use crate::node::ADMIN_PORT;
 
 /// The end of a log that is taken.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Of what a command prints.
 const PART_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Of the slowest requests.
+const SLOW_REQUESTS: u32 = 500;
 /// Lines of the journal.
 const JOURNAL_LINES: &str = "20000";
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "In the archive: what `check`, `status`, `config get`, `topic list` and `group list` say, the configuration with \
-where each value comes from, the journal of the unit `turbopump` or the end of each --log, and with --data what `log verify` says of a broker \
+    after_help = "In the archive: what `check`, `status`, `config get`, `topic list`, `group list` and `slow` say, the metrics, the \
+configuration with where each value comes from, the journal of the unit `turbopump` or the end of each --log, and with --data what `log verify` says of a broker \
 that does not run. Names of topics and groups are in it; messages, access keys, certificates and other secrets are not.
 
 Example: turbopump bundle --config /etc/turbopump/turbopump.toml --data /var/lib/turbopump"
@@ -48,6 +50,9 @@ pub struct BundleArguments {
     /// File that the broker's standard error goes to; may be given several times
     #[arg(long, value_name = "FILE")]
     pub log: Vec<PathBuf>,
+    /// The broker's admin address, for its metrics [default: port 5557 of --server's host]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub admin: Option<String>,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -149,6 +154,7 @@ fn make(arguments: &BundleArguments, path: &Path, folder: &str) -> io::Result<Ve
         let (bytes, problem) = ask(&arguments.server, &words);
         archive.add(file, format!("turbopump {}", shown(&words)), &bytes, problem)?;
     }
+    metrics(arguments, &mut archive)?;
     logs(arguments, &mut archive)?;
     let about = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -179,6 +185,7 @@ fn commands(arguments: &BundleArguments) -> Vec<(&'static str, Vec<OsString>)> {
         ("settings.json", words("config get -o json")),
         ("topics.json", words("topic list -o json")),
         ("groups.json", words("group list -o json")),
+        ("slow.json", words(&format!("slow --count {SLOW_REQUESTS} -o json"))),
         (
             "check.json",
             arguments
@@ -187,10 +194,6 @@ fn commands(arguments: &BundleArguments) -> Vec<(&'static str, Vec<OsString>)> {
                 .map_or_else(|| words("check -o json"), |data| with("check -o json", "--data", data)),
         ),
     ];
-    let known = Arguments::command();
-    if known.find_subcommand("slow").is_some() {
-        commands.push(("slow.json", words("slow -o json")));
-    }
     if let Some(config) = &arguments.config {
         let mut words = with("serve --print-config", "--config", config);
         // A file may leave it to a flag.
@@ -233,6 +236,25 @@ fn ask(server: &ServerArguments, words: &[OsString]) -> (Vec<u8>, Option<String>
         Ok((printed, problem))
     };
     run().unwrap_or_else(|error| (error.to_string().into_bytes(), Some(error.to_string())))
+}
+
+/// What a scrape would see now.
+fn metrics(arguments: &BundleArguments, archive: &mut Archive) -> io::Result<()> {
+    let address = arguments.admin.clone().unwrap_or_else(|| usual_admin(&arguments.server.server));
+    let (bytes, problem) = match page_of(&address, "/metrics", &arguments.server, PART_BYTES_MAX) {
+        Ok(page) => (page, None),
+        Err(error) => {
+            let told = format!("{error}: --admin HOST:PORT says where the broker has its admin address");
+            (told.clone().into_bytes(), Some(told))
+        }
+    };
+    archive.add("metrics.txt", format!("http://{address}/metrics"), &bytes, problem)
+}
+
+/// The admin address of a broker that was not told another one, on the machine where it listens.
+fn usual_admin(server: &str) -> String {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    format!("{host}:{}", ADMIN_PORT)
 }
 
 /// What the broker has written to standard error.

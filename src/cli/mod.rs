@@ -4,6 +4,7 @@
 //! Exit codes: 0 done; 1 the operation failed; 2 the command line or the configuration file is wrong. An error is one
 //! sentence on standard error; with `-o json` it is a JSON object with at least `error` and `exit_code`.
 
+mod admin_page;
 mod arguments;
 mod backup;
 mod bench;
@@ -52,6 +53,7 @@ mod settings;
 mod signals;
 mod slow;
 mod status;
+mod stream;
 mod top;
 mod topic;
 

@@ -27,7 +27,7 @@ pub use crate::server::TlsMode;
 pub use data_directory::{DataDirectory, DirectoryError, NEW_SECRET_MEANS};
 pub use keeper::SettingsKeeper;
 pub use node_files::NodeFiles;
-pub use options::{OptionsError, Place, SHARD_PORT_STEP, ServeOptions, Wanted};
+pub use options::{ADMIN_PORT, OptionsError, Place, SHARD_PORT_STEP, ServeOptions, Wanted};
 pub use permissions::Owners;
 pub use preflight::{MEMLOCK_BYTES_MIN, PreflightError, check_io_uring};
 pub use prospect::Prospect;

@@ -25,7 +25,7 @@ const HTTP_PORT: u16 = 8080;
 /// Where RocketMQ's clients look for a name server.
 const NAME_SERVER_PORT: u16 = 9876;
 /// Where RocketMQ's brokers and its exporter show their metrics, so that whoever scrapes them knows it.
-const ADMIN_PORT: u16 = 5557;
+pub const ADMIN_PORT: u16 = 5557;
 /// The cluster of brokers that nobody has named one for.
 const CLUSTER: &str = "DefaultCluster";
 

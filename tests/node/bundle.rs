@@ -7,9 +7,13 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
+use super::admin::ADMIN;
 use crate::support::command;
 use crate::support::directory::test_directory;
 use crate::support::node::Setup;
+
+/// A port that nobody has.
+const NOBODY: &str = "127.0.0.1:1";
 
 /// The files of an archive, by their names without the folder.
 fn unpack(path: &std::path::Path) -> BTreeMap<String, String> {
@@ -34,12 +38,16 @@ fn a_bundle_has_what_is_asked_for_first_and_no_secret() {
     fs::write(root.join("turbopump.toml"), format!("access-keys = \"{}\"\n", text("keys.toml")))
         .expect("ours");
     fs::write(root.join("broker.log"), "a line of the broker's\n").expect("ours");
-    let node = Setup::new(root.join("data")).with(&["--config", &text("turbopump.toml")]).start();
+    let node =
+        Setup::new(root.join("data")).with(&["--config", &text("turbopump.toml")]).with(&ADMIN).start();
+    let admin = node.admin_address.as_ref().expect("it was asked for").clone();
     let key = ["--access-key", "root", "--secret-key", "hunter2"];
     node.run_well(&[&["topic", "create", "orders"], &key[..]].concat());
     let (file, config, data, log) =
         (text("bundle.tar.gz"), text("turbopump.toml"), text("data"), text("broker.log"));
-    let words = ["bundle", &file, "--config", &config, "--data", &data, "--log", &log, "-o", "json"];
+    let words = [
+        "bundle", &file, "--config", &config, "--data", &data, "--log", &log, "--admin", &admin, "-o", "json",
+    ];
     let made: Value =
         serde_json::from_str(&node.run_well(&[&words[..], &key[..]].concat())).expect("an object");
     let files = unpack(&root.join("bundle.tar.gz"));
@@ -48,6 +56,8 @@ fn a_bundle_has_what_is_asked_for_first_and_no_secret() {
         ("settings.json", "\"retention-age\""),
         ("topics.json", "\"orders\""),
         ("groups.json", "groups"),
+        ("slow.json", "\"create-topic\""),
+        ("metrics.txt", "\nturbopump_requests_total{"),
         ("check.json", "\"io_uring\""),
         ("configuration.toml", "access-keys = "),
         ("log-0.txt", "a line of the broker's"),
@@ -69,10 +79,15 @@ fn a_bundle_has_what_is_asked_for_first_and_no_secret() {
 fn a_broker_that_is_not_there_leaves_the_rest() {
     let directory = test_directory();
     let file = directory.path().join("bundle.tar.gz");
-    let words = ["bundle", file.to_str().expect("UTF-8"), "--server", "127.0.0.1:1", "--log", "/nowhere"];
+    let words =
+        ["bundle", file.to_str().expect("UTF-8"), "--server", NOBODY, "--admin", NOBODY, "--log", "/nowhere"];
     let printed = command::run(None, &words, None).well();
     assert!(
         printed.lines().any(|line| line.starts_with("status.json") && line.contains("NOT WHOLE")),
+        "{printed}"
+    );
+    assert!(
+        printed.lines().any(|line| line.starts_with("metrics.txt") && line.contains("--admin HOST:PORT")),
         "{printed}"
     );
     let files = unpack(&file);

@@ -1,10 +1,10 @@
 //! A connection to a broker or a name server of RocketMQ's protocol, with one request on its way at a time.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::cli::error::CommandError;
+use crate::cli::stream::{ConnectError, Stream, left};
 use crate::client::{ClientError, Tls, TlsStream};
 use crate::protocol::remoting::client::{Answer, AnswerError, ClientCore};
 use crate::protocol::remoting::signature::sign;
@@ -47,12 +47,6 @@ pub struct Signer {
     pub secret: Secret,
 }
 
-/// A connection's bytes.
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream>),
-}
-
 pub struct Caller {
     stream: Stream,
     address: String,
@@ -91,22 +85,11 @@ impl From<CallError> for CommandError {
 
 impl Caller {
     pub fn connect(address: &str, tls: Option<&Tls>) -> Result<Self, CallError> {
-        let refused = |source| CallError::Connect { address: address.to_owned(), source };
-        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for found in address.to_socket_addrs().map_err(refused)? {
-            match TcpStream::connect_timeout(&found, PATIENCE) {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(refused)?;
-                    let stream = match tls {
-                        Some(tls) => Stream::Tls(Box::new(tls.over(stream, address).map_err(Box::new)?)),
-                        None => Stream::Plain(stream),
-                    };
-                    return Ok(Self { stream, address: address.to_owned(), core: ClientCore::default() });
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(refused(last))
+        let stream = Stream::connect(address, tls, PATIENCE).map_err(|error| match error {
+            ConnectError::Socket(source) => CallError::Connect { address: address.to_owned(), source },
+            ConnectError::Tls(error) => CallError::Tls(error),
+        })?;
+        Ok(Self { stream, address: address.to_owned(), core: ClientCore::default() })
     }
 
     /// Asks, and waits for the answer, whatever it says. After an error the connection is of no more use.
@@ -167,44 +150,6 @@ impl Caller {
         }
         Ok(())
     }
-}
-
-impl Stream {
-    /// Lets what follows take so long.
-    fn allow(&self, patience: Duration) -> io::Result<()> {
-        let socket = match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.socket(),
-        };
-        socket.set_write_timeout(Some(patience))?;
-        socket.set_read_timeout(Some(patience))
-    }
-
-    fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.read(output),
-            Stream::Tls(stream) => stream.read(output),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.write(bytes),
-            Stream::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Plain(_) => Ok(()),
-            Stream::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
-/// A time-out of nothing at all is none.
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 fn lost(address: &str, source: io::Error) -> CallError {
