@@ -81,4 +81,6 @@ pub mod state;
 #[cfg(any(all(test, feature = "server"), feature = "testing"))]
 pub mod testing;
 pub mod types;
+#[cfg(feature = "server")]
+pub mod views;
 pub mod wire;

@@ -79,14 +79,14 @@ struct Seam {
 const IMPORTS: &[(&str, &[&str])] = &[
     ("access", &[]),
     // `protocol`: what RocketMQ calls releases of its clients.
-    ("admin", &["access", "api", "net", "protocol", "runtime", "wire"]),
+    ("admin", &["access", "api", "net", "protocol", "runtime", "views", "wire"]),
     ("api", &["filter"]),
     ("broker", &["api", "clock", "disk", "filter", "index", "log", "state", "wire"]),
     (
         "cli",
         &[
             "api", "broker", "client", "clock", "disk", "filter", "index", "log", "node", "protocol",
-            "runtime", "state", "wire",
+            "runtime", "state", "views", "wire",
         ],
     ),
     ("client", &["api", "protocol", "wire"]),
@@ -121,6 +121,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("state", &["api", "disk", "index", "wire"]),
     ("testing", &["api", "broker", "clock", "disk", "filter", "index", "log", "protocol", "state", "wire"]),
     ("types", &[]),
+    ("views", &["api"]),
     ("wire", &[]),
 ];
 /// Rooms that know less than their module may, so that they serve every tenant, and run without a socket, a broker or an

@@ -10,12 +10,12 @@ use crate::cli::confirm::ConfirmFlag;
 use crate::cli::error::CommandError;
 use crate::cli::group::reset::{RESET_HELP, ResetArguments};
 use crate::cli::group::settings::{AlterArguments, CLONE_HELP, CloneArguments, CreateArguments};
-use crate::cli::group_view::GroupView;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
 use crate::cli::top::{GroupLagArguments, group_lag};
 use crate::types::GroupName;
+use crate::views::GroupView;
 
 #[derive(Debug, Args)]
 pub struct GroupArguments {

@@ -2,159 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::api::{ClientProtocol, GroupInfo, GroupSettings, ReaderInfo, ReaderMode};
-use crate::broker::RECEIVERS;
 use crate::cli::output::{Table, age_for_people, grouped};
 use crate::cli::quantity::Span;
-use crate::cli::server::milliseconds;
-use crate::types::TopicName;
-
-/// A group as JSON shows it; programs rely on these names.
-#[derive(Serialize)]
-pub struct GroupView {
-    group: String,
-    generation: u64,
-    lag: u64,
-    leased: u64,
-    waiting: u64,
-    dead_letters: u64,
-    inconsistent_topics: Vec<String>,
-    refused: Vec<String>,
-    settings: SettingsView,
-    members: Vec<MemberView>,
-    receivers: Vec<ReceiverView>,
-    readers: Vec<ReaderView>,
-    queues: Vec<QueueView>,
-    /// Said in the text only: JSON has the same among members and receivers.
-    #[serde(skip)]
-    warnings: Vec<String>,
-}
-
-/// `null` stands for the broker's default.
-#[derive(Default, Serialize)]
-struct SettingsView {
-    deliveries_max: Option<u32>,
-    lease_ms: Option<u64>,
-    ordered_lease_ms: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct MemberView {
-    member: String,
-    /// `null` for the entry that stands for all who receive.
-    protocol: Option<&'static str>,
-    topics: Vec<String>,
-    queues: Vec<MemberQueueView>,
-    heartbeat_age_ms: u64,
-}
-
-#[derive(Serialize)]
-struct MemberQueueView {
-    topic_id: u32,
-    queue: u32,
-}
-
-#[derive(Serialize)]
-struct ReceiverView {
-    topic: String,
-    protocol: &'static str,
-    filter: String,
-    ordered: bool,
-    active: u32,
-    seen_age_ms: u64,
-}
-
-#[derive(Serialize)]
-struct ReaderView {
-    client: String,
-    language: String,
-    version: i32,
-    address: String,
-    broadcasts: bool,
-    subscriptions: Vec<SubscriptionView>,
-}
-
-#[derive(Serialize)]
-struct SubscriptionView {
-    topic: String,
-    expression: String,
-}
-
-#[derive(Serialize)]
-struct QueueView {
-    topic: String,
-    queue: u32,
-    committed: Option<u64>,
-    end_offset: u64,
-    lag: u64,
-    leased: u64,
-    waiting: u64,
-    dead_letters: u64,
-    member: Option<String>,
-}
-
+use crate::views::{GroupView, SettingsView};
 impl GroupView {
-    pub fn new(group: &GroupInfo) -> Self {
-        let inconsistent = group.inconsistent_topics(RECEIVERS);
-        let members = group.members.iter().map(|member| MemberView {
-            member: member.member.clone(),
-            protocol: (member.member != RECEIVERS).then(|| ClientProtocol::Native.name()),
-            topics: member.topics.iter().map(TopicName::to_string).collect(),
-            queues: member
-                .queues
-                .iter()
-                .map(|key| MemberQueueView { topic_id: key.topic.0, queue: key.queue.0 })
-                .collect(),
-            heartbeat_age_ms: milliseconds(member.heartbeat_age),
-        });
-        let receivers = group.receivers.iter().map(|receiver| ReceiverView {
-            topic: receiver.topic.to_string(),
-            protocol: receiver.protocol.name(),
-            filter: receiver.filter.text(),
-            ordered: receiver.ordered,
-            active: receiver.active,
-            seen_age_ms: milliseconds(receiver.seen_age),
-        });
-        let readers = group.readers.iter().map(ReaderView::new);
-        let queues = group.queues.iter().map(|queue| QueueView {
-            topic: queue.topic.to_string(),
-            queue: queue.queue.0,
-            committed: queue.committed.map(|offset| offset.0),
-            end_offset: queue.end_offset.0,
-            lag: queue.lag,
-            leased: queue.leased,
-            waiting: queue.waiting,
-            dead_letters: queue.dead_letters,
-            member: queue.member.clone(),
-        });
-        let warnings = inconsistent.iter().map(|(topic, filters)| {
-            let filters: Vec<_> = filters.iter().map(|filter| format!("`{}`", filter.text())).collect();
-            format!(
-                "warning: consumers of this group ask for different messages of topic {topic}: {}. What one of them \
-                 leaves out is lost to the others: give all of them one filter, or groups of their own",
-                filters.join(", ")
-            )
-        });
-        Self {
-            group: group.group.to_string(),
-            generation: group.generation,
-            lag: group.queues.iter().map(|queue| queue.lag).sum(),
-            leased: group.queues.iter().map(|queue| queue.leased).sum(),
-            waiting: group.queues.iter().map(|queue| queue.waiting).sum(),
-            dead_letters: group.queues.iter().map(|queue| queue.dead_letters).sum(),
-            refused: group.refused.clone(),
-            inconsistent_topics: inconsistent.keys().map(TopicName::to_string).collect(),
-            settings: group.settings.as_ref().map(SettingsView::new).unwrap_or_default(),
-            members: members.collect(),
-            receivers: receivers.collect(),
-            readers: readers.collect(),
-            queues: queues.collect(),
-            warnings: warnings.collect(),
-        }
-    }
-
     pub fn render(&self) -> String {
         let mut text = format!(
             "group {}, generation {}, {} members, {} messages behind ({} leased, {} waiting), {} dead letters\n",
@@ -260,32 +111,7 @@ impl GroupView {
     }
 }
 
-impl ReaderView {
-    fn new(reader: &ReaderInfo) -> Self {
-        let subscriptions = reader.subscriptions.iter().map(|(topic, expression)| SubscriptionView {
-            topic: topic.clone(),
-            expression: expression.clone(),
-        });
-        Self {
-            client: reader.client.clone(),
-            language: reader.language.clone(),
-            version: reader.version,
-            address: reader.address.clone(),
-            broadcasts: reader.mode == ReaderMode::Broadcasting,
-            subscriptions: subscriptions.collect(),
-        }
-    }
-}
-
 impl SettingsView {
-    fn new(settings: &GroupSettings) -> Self {
-        Self {
-            deliveries_max: settings.deliveries_max,
-            lease_ms: settings.lease.map(milliseconds),
-            ordered_lease_ms: settings.ordered_lease.map(milliseconds),
-        }
-    }
-
     /// One line, or nothing when all is as the broker has it.
     fn render(&self) -> String {
         let span = |ms: u64| Span(Duration::from_millis(ms)).to_string();
@@ -302,7 +128,9 @@ impl SettingsView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Filter, GroupQueueInfo, MemberInfo, ReceiverInfo};
+    use crate::api::{
+        ClientProtocol, Filter, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, RECEIVERS, ReceiverInfo,
+    };
     use crate::cli::output::to_json;
     use crate::types::{QueueNumber, QueueOffset};
 

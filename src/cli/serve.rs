@@ -10,13 +10,13 @@ use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::notices::Notices;
 use crate::cli::output::{OutputFormat, check_output, on_one_line, print_text, to_json};
 use crate::cli::quantity::ByteSize;
-use crate::cli::server::milliseconds;
 use crate::cli::settings::{self, Keeper, Sources, Tally};
 use crate::log::{Damage, GivenUpRange};
 use crate::node::{self, NodeError, ServeOptions, Started, StartedShard, TlsMode};
 use crate::protocol::remoting::broker_conf::Fate;
 use crate::runtime::host;
 use crate::types::Level;
+use crate::views::milliseconds;
 
 #[derive(Debug, clap::Args)]
 #[command(

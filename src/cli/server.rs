@@ -203,8 +203,3 @@ pub fn lease_of(span: Option<Span>) -> Result<Option<Duration>, CommandError> {
         span => Ok(span.map(|span| span.0)),
     }
 }
-
-/// A time-out or retention for people and programs: `1h30m`, and in JSON milliseconds.
-pub fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

@@ -13,11 +13,12 @@ use crate::cli::error::CommandError;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
 use crate::cli::quantity::{QuantityError, Span};
-use crate::cli::server::{ServerArguments, milliseconds};
+use crate::cli::server::ServerArguments;
 use crate::cli::top::{TopicStatsArguments, topic_stats};
 use crate::limits;
 use crate::state::Permission;
 use crate::types::{Level, Retention, TopicName};
+use crate::views::milliseconds;
 
 #[derive(Debug, Args)]
 pub struct TopicArguments {

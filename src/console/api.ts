@@ -121,8 +121,10 @@ export interface GroupRow {
 
 export interface Member {
   member: string;
+  /** `null`: it stands for all who receive. */
+  protocol: string | null;
   topics: string[];
-  queues: number;
+  queues: { topic_id: number; queue: number }[];
   heartbeat_age_ms: number;
 }
 
@@ -151,9 +153,8 @@ export interface Group {
   /** Why shards give it nothing new. */
   refused: string[];
   inconsistent_topics: string[];
-  deliveries_max: number | null;
-  lease_ms: number | null;
-  ordered_lease_ms: number | null;
+  /** `null`: as the broker has it. */
+  settings: { deliveries_max: number | null; lease_ms: number | null; ordered_lease_ms: number | null };
   members: Member[];
   receivers: Receiver[];
   readers: Reader[];

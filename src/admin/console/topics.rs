@@ -1,15 +1,13 @@
 //! One topic with its queues, and who consumes it.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::asking::Asking;
-use super::groups::{ReaderView, ReceiverView};
 use super::parameters::name;
 use crate::admin::answer::Answer;
 use crate::api::{Failure, QueueInfo, TopicGroup};
 use crate::types::{GroupTopic, Retention, TopicName};
+use crate::views::{ReaderView, ReceiverView, milliseconds};
 
 /// What a topic is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -138,8 +136,4 @@ pub(super) fn retention_ms(retention: Retention) -> Option<u64> {
         Retention::Age(age) => Some(milliseconds(age)),
         Retention::Inherited | Retention::Unlimited => None,
     }
-}
-
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

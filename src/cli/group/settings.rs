@@ -10,8 +10,9 @@ use crate::cli::error::CommandError;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::quantity::Span;
-use crate::cli::server::{ServerArguments, lease_of, milliseconds};
+use crate::cli::server::{ServerArguments, lease_of};
 use crate::types::{GroupName, QueueKey};
+use crate::views::milliseconds;
 
 pub const CLONE_HELP: &str = "\
 The new group goes on where the other one is in each queue, as of now, and is treated as that one is in all: settings, what it may, \

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::sample::Sample;
 use crate::api::{GroupLag, GroupStats, NodeInfo, RateInfo, ShardInfo, TopicStats};
-use crate::cli::server::milliseconds;
 use crate::types::TopicId;
+use crate::views::milliseconds;
 
 /// A node as `-o json` has it; programs rely on these names. What cannot be told is `null`: a rate of what was not there in the
 /// sample before, or a figure that an older broker does not say.

@@ -14,8 +14,11 @@ export const consumers = (group: GroupRow) => group.members + group.receivers + 
 /** Whether it is behind, and nobody does anything about it: who receives now and then is not there between two receives. */
 export const isLeft = (group: GroupRow) => consumers(group) === 0 && group.lag > 0 && group.out_rate === 0;
 
+/** Those who own queues, each by itself. */
+const owners = (group: Group) => group.members.filter((one) => one.protocol !== null);
+
 const consumersOf = (group: Group) =>
-  group.members.length + group.readers.length + group.receivers.reduce((sum, one) => sum + Math.max(1, one.active), 0);
+  owners(group).length + group.readers.length + group.receivers.reduce((sum, one) => sum + Math.max(1, one.active), 0);
 
 /** What is wrong with a group, in words. */
 function trouble(group: Group): string[] {
@@ -123,10 +126,11 @@ export function GroupPage({ group }: { group: string }) {
 }
 
 function GroupDetail({ group, before, elapsed }: { group: Group; before: Group | null; elapsed: number }) {
+  const { deliveries_max, lease_ms, ordered_lease_ms } = group.settings;
   const settings = [
-    group.deliveries_max !== null ? `at most ${plural(group.deliveries_max, "delivery", "deliveries")}` : null,
-    group.lease_ms !== null ? `leases of ${age(group.lease_ms)}` : null,
-    group.ordered_lease_ms !== null ? `in order ${age(group.ordered_lease_ms)}` : null,
+    deliveries_max !== null ? `at most ${plural(deliveries_max, "delivery", "deliveries")}` : null,
+    lease_ms !== null ? `leases of ${age(lease_ms)}` : null,
+    ordered_lease_ms !== null ? `in order ${age(ordered_lease_ms)}` : null,
   ].filter(Boolean);
   const found = trouble(group);
   return (
@@ -169,11 +173,11 @@ interface ConsumerRow {
 
 function Consumers({ group }: { group: Group }) {
   const rows: ConsumerRow[] = [
-    ...group.members.map((one) => ({
+    ...owners(group).map((one) => ({
       key: `member ${one.member}`,
       protocol: "native",
       who: visible(one.member),
-      where: plural(one.queues, "queue"),
+      where: plural(one.queues.length, "queue"),
       what: one.topics.join(", "),
       seen: `${age(one.heartbeat_age_ms)} ago`,
     })),

@@ -1,0 +1,8 @@
+//! What is said of a broker in JSON, wherever it is said: commands with `-o json` and the console's calls have one view of a thing.
+//! Programs rely on the names.
+
+mod group;
+mod time;
+
+pub use group::{GroupView, ReaderView, ReceiverView, SettingsView};
+pub use time::milliseconds;
