@@ -172,6 +172,9 @@ pub struct Assignment {
 /// The name of a group's receivers among its members.
 pub const RECEIVERS: &str = "%receive";
 
+/// The counter of a shard's clients of RocketMQ's that say what they consume or produce as: over all shards, each is counted once.
+pub const READER_CLIENTS: &str = "reader_clients";
+
 /// All about a consumer group, whichever way it consumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {

@@ -1,20 +1,15 @@
 //! `turbopump status`: what a person asks first, and with `--all` every counter.
 
-use std::time::Duration;
-
 use clap::Args;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::api::{HistogramInfo, NodeInfo, ShardInfo};
-use crate::broker::READER_CLIENTS;
 use crate::cli::error::CommandError;
 use crate::cli::output::{
     OutputFormat, Table, age_for_people, bytes_for_people, grouped, nanoseconds_for_people, print,
     rate_for_people,
 };
 use crate::cli::server::ServerArguments;
-use crate::cli::top::{NodeFigures, RateView};
+use crate::views::{NodeSummary, NodeView, RateView, ShardView};
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -50,48 +45,6 @@ const RATES: [(&str, &str); 4] = [
     ("bytes_out", "bytes out"),
 ];
 
-#[derive(Serialize)]
-struct NodeView {
-    version: String,
-    node: Option<String>,
-    level: &'static str,
-    uptime_ms: Option<u64>,
-    resident_bytes: u64,
-    connections: u64,
-    /// RocketMQ's own clients that say what they consume or produce as, over all shards.
-    reader_clients: u64,
-    /// Of the disk that the data is on.
-    disk_bytes: Option<u64>,
-    disk_available_bytes: Option<u64>,
-    /// What the logs of all shards take of it.
-    log_bytes: u64,
-    rates: Vec<RateView>,
-    shards: Vec<ShardView>,
-}
-
-#[derive(Serialize)]
-struct ShardView {
-    shard: u16,
-    core: Option<u32>,
-    address: Option<String>,
-    /// `ok`, or why the shard does not take messages.
-    state: String,
-    counters: Map<String, Value>,
-    latency_ns: Vec<StageView>,
-}
-
-#[derive(Serialize)]
-struct StageView {
-    stage: String,
-    count: u64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p99_9: u64,
-    p99_99: u64,
-    max: u64,
-}
-
 pub fn run(arguments: &StatusArguments, format: OutputFormat) -> Result<(), CommandError> {
     let mut client = arguments.server.connect()?;
     let node = client.describe_node(arguments.count_syscalls)?;
@@ -107,26 +60,27 @@ pub fn run(arguments: &StatusArguments, format: OutputFormat) -> Result<(), Comm
 }
 
 fn render_node(view: &NodeView) -> String {
-    let uptime = view.uptime_ms.map_or_else(String::new, |up| format!("up {}, ", age_for_people(up as f64)));
+    let node = &view.summary;
+    let uptime = node.uptime_ms.map_or_else(String::new, |up| format!("up {}, ", age_for_people(up as f64)));
     let mut text = format!(
         "turbopump {}, node {}, {uptime}level {}, {} resident, {} connections, {} RocketMQ clients\n",
-        view.version,
-        view.node.as_deref().unwrap_or("-"),
-        view.level,
-        bytes_for_people(view.resident_bytes as f64),
-        grouped(view.connections),
+        node.version,
+        node.node.as_deref().unwrap_or("-"),
+        node.level,
+        bytes_for_people(node.resident_bytes as f64),
+        grouped(node.connections),
         grouped(view.reader_clients)
     );
-    text += &render_disk(view);
-    if !view.rates.is_empty() {
-        text += &format!("\n{}", rates_table(&view.rates).render());
+    text += &render_disk(node);
+    if !node.rates.is_empty() {
+        text += &format!("\n{}", rates_table(&node.rates).render());
     }
     text + "\n" + &shards_table(&view.shards).render()
 }
 
-fn render_disk(view: &NodeView) -> String {
-    let log = bytes_for_people(view.log_bytes as f64);
-    match (view.disk_available_bytes, view.disk_bytes) {
+fn render_disk(node: &NodeSummary) -> String {
+    let log = bytes_for_people(node.log_bytes as f64);
+    match (node.disk_available_bytes, node.disk_bytes) {
         (Some(available), Some(all)) => format!(
             "disk: {} of {} available; the log has {log}\n",
             bytes_for_people(available as f64),
@@ -200,60 +154,10 @@ fn render_counters(view: &NodeView) -> String {
     format!("\n{}\n{}", counters.render(), stages.render())
 }
 
-impl NodeView {
-    fn new(node: &NodeInfo) -> Self {
-        let counters = node.shards.iter().flat_map(|shard| &shard.counters);
-        let figures = NodeFigures::new(None, node, Duration::ZERO);
-        Self {
-            version: figures.version,
-            node: figures.node,
-            level: figures.level,
-            uptime_ms: figures.uptime_ms,
-            resident_bytes: figures.resident_bytes,
-            connections: figures.connections,
-            disk_bytes: figures.disk_bytes,
-            disk_available_bytes: figures.disk_available_bytes,
-            log_bytes: figures.log_bytes,
-            rates: figures.rates,
-            reader_clients: counters.filter(|(name, _)| name == READER_CLIENTS).map(|(_, value)| value).sum(),
-            shards: node.shards.iter().map(ShardView::new).collect(),
-        }
-    }
-}
-
-impl ShardView {
-    fn new(shard: &ShardInfo) -> Self {
-        let state = if shard.state.is_empty() { "ok" } else { &shard.state };
-        Self {
-            shard: shard.shard.0,
-            core: shard.core,
-            address: None,
-            state: state.to_owned(),
-            counters: shard.counters.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
-            latency_ns: shard.histograms.iter().map(StageView::new).collect(),
-        }
-    }
-}
-
-impl StageView {
-    fn new(histogram: &HistogramInfo) -> Self {
-        Self {
-            stage: histogram.stage.clone(),
-            count: histogram.count,
-            p50: histogram.p50_ns,
-            p90: histogram.p90_ns,
-            p99: histogram.p99_ns,
-            p99_9: histogram.p99_9_ns,
-            p99_99: histogram.p99_99_ns,
-            max: histogram.max_ns,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::RateInfo;
+    use crate::api::{HistogramInfo, NodeInfo, READER_CLIENTS, RateInfo, ShardInfo};
     use crate::types::{Level, NodeId, ShardId};
 
     #[test]

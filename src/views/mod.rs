@@ -2,7 +2,11 @@
 //! Programs rely on the names.
 
 mod group;
+mod node;
+mod rate;
 mod time;
 
 pub use group::{GroupView, ReaderView, ReceiverView, SettingsView};
+pub use node::{NodeSummary, NodeView, RateView, ShardView, StageView, counter, state_of};
+pub use rate::per_second;
 pub use time::milliseconds;

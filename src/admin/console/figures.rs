@@ -2,15 +2,17 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::asking::Asking;
 use super::parameters::number;
-use super::survey::{Looks, TopicsLook, per_second};
+use super::survey::{Looks, TopicsLook};
 use super::topics::{Kind, permission_text, retention_ms, retention_text};
 use crate::admin::answer::Answer;
 use crate::api::{Failure, GroupStats, TopicCounts, TopicStats};
+use crate::views::per_second;
 
 const PAGE_MAX: usize = 200;
 const PAGE_USUAL: usize = 50;
@@ -118,12 +120,14 @@ pub(super) fn topic_rows(looks: &Looks<TopicsLook>, groups: &[GroupStats]) -> Ve
     let before = looks.before();
     let then: HashMap<_, _> =
         before.iter().flat_map(|(look, _)| &look.figures).map(|of| (of.id, &of.counts)).collect();
-    let seconds = before.as_ref().map_or(0.0, |(_, seconds)| *seconds);
+    let stretch = before.as_ref().map_or(Duration::ZERO, |(_, stretch)| *stretch);
     let row = |of: &TopicStats| {
         // One that was made between the two requests is in the next look.
         let info = infos.get(&of.id)?;
         let (now, before) = (&of.counts, then.get(&of.id));
-        let rate = |count: fn(&TopicCounts) -> u64| per_second(count(now), count(before?), seconds);
+        let rate = |count: fn(&TopicCounts) -> u64| {
+            per_second(before.map(|before| count(before)), count(now), stretch)
+        };
         Some(TopicRow {
             topic: of.topic.to_string(),
             kind: Kind::of(&of.topic),
@@ -147,7 +151,7 @@ fn group_rows(looks: &Looks<Vec<GroupStats>>) -> Vec<GroupRow> {
     let before = looks.before();
     let then: HashMap<_, _> =
         before.iter().flat_map(|(look, _)| *look).map(|of| (&of.group, of.total().passed)).collect();
-    let seconds = before.as_ref().map_or(0.0, |(_, seconds)| *seconds);
+    let stretch = before.as_ref().map_or(Duration::ZERO, |(_, stretch)| *stretch);
     let row = |of: &GroupStats| {
         let total = of.total();
         GroupRow {
@@ -160,7 +164,7 @@ fn group_rows(looks: &Looks<Vec<GroupStats>>) -> Vec<GroupRow> {
             leased: total.leased,
             waiting: total.waiting,
             dead_letters: total.dead_letters,
-            out_rate: then.get(&of.group).and_then(|before| per_second(total.passed, *before, seconds)),
+            out_rate: per_second(then.get(&of.group).copied(), total.passed, stretch),
         }
     };
     looks.now.iter().map(row).collect()

@@ -59,9 +59,9 @@ impl<T> Clone for Looks<T> {
 }
 
 impl<T> Looks<T> {
-    /// What there was so many seconds before.
-    pub fn before(&self) -> Option<(&T, f64)> {
-        self.before.as_ref().map(|(before, stretch)| (&**before, stretch.as_secs_f64()))
+    /// What there was before, and how long ago that was.
+    pub fn before(&self) -> Option<(&T, Duration)> {
+        self.before.as_ref().map(|(before, stretch)| (&**before, *stretch))
     }
 }
 
@@ -113,12 +113,6 @@ async fn pages<Entry, Name>(
     }
 }
 
-/// How much a count has grown per second; `None` where it began anew.
-pub(super) fn per_second(now: u64, before: u64, seconds: f64) -> Option<f64> {
-    let grown = now.checked_sub(before)?;
-    (seconds > 0.0).then(|| grown as f64 / seconds)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +132,7 @@ mod tests {
             assert_eq!(*soon.now, 1);
             tokio::time::advance(Duration::from_secs(2)).await;
             let later = kept.look(async || Ok(5)).await.expect("found");
-            assert_eq!((*later.now, later.before()), (5, Some((&1, 2.0))));
+            assert_eq!((*later.now, later.before()), (5, Some((&1, Duration::from_secs(2)))));
             tokio::time::advance(Duration::from_secs(60)).await;
             let much_later = kept.look(async || Ok(9)).await.expect("found");
             assert_eq!(
@@ -158,12 +152,5 @@ mod tests {
             Ok(StatsPage { entries: vec![first, first + 1], next })
         };
         assert_eq!(run(pages(ask)), Ok(vec![0, 1, 2, 3, 4, 5]));
-    }
-
-    #[test]
-    fn a_count_that_began_anew_has_no_rate() {
-        assert_eq!(per_second(30, 10, 2.0), Some(10.0));
-        assert_eq!(per_second(3, 10, 2.0), None);
-        assert_eq!(per_second(30, 10, 0.0), None);
     }
 }

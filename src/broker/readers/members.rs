@@ -15,6 +15,7 @@ use super::producers::{Producers, Way};
 use super::progress::Given;
 use super::rates::GivenRates;
 use super::resets::Resets;
+pub use crate::api::READER_CLIENTS;
 use crate::api::{
     ClientTally, ConnectionId, GroupClient, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription,
 };
@@ -23,9 +24,6 @@ use crate::types::{GroupName, Reservation, ShardId, network_of};
 
 /// Of an entry in a table, beside its name.
 const ENTRY_BYTES: usize = 96;
-
-/// The counter of a shard's clients that read: over all shards, each is counted once.
-pub const READER_CLIENTS: &str = "reader_clients";
 
 /// All clients and their groups.
 #[derive(Default)]

@@ -17,5 +17,4 @@ mod view;
 mod watcher;
 
 pub use command::{TopArguments, run};
-pub use picture::{NodeFigures, RateView};
 pub use stats::{GroupLagArguments, TopicStatsArguments, group_lag, topic_stats};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::sample::Sample;
-use crate::api::{GroupLag, GroupStats, NodeInfo, RateInfo, ShardInfo, TopicStats};
+use crate::api::{GroupLag, GroupStats, NodeInfo, ShardInfo, TopicStats};
 use crate::types::TopicId;
-use crate::views::milliseconds;
+use crate::views::{NodeSummary, counter, milliseconds, per_second, state_of};
 
 /// A node as `-o json` has it; programs rely on these names. What cannot be told is `null`: a rate of what was not there in the
 /// sample before, or a figure that an older broker does not say.
@@ -26,28 +26,9 @@ pub struct Picture {
 
 #[derive(Debug, Serialize)]
 pub struct NodeFigures {
-    pub version: String,
-    pub node: Option<String>,
-    pub level: &'static str,
-    pub uptime_ms: Option<u64>,
-    pub resident_bytes: u64,
-    pub connections: u64,
-    /// Of the disk that the data is on.
-    pub disk_bytes: Option<u64>,
-    pub disk_available_bytes: Option<u64>,
-    /// What the logs of all shards take of it.
-    pub log_bytes: u64,
-    /// Over the last ten seconds, minute and ten minutes, as the broker counts them.
-    pub rates: Vec<RateView>,
+    #[serde(flatten)]
+    pub summary: NodeSummary,
     pub shards: Vec<ShardFigures>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct RateView {
-    pub name: String,
-    pub ten_seconds: f64,
-    pub minute: f64,
-    pub ten_minutes: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,17 +111,6 @@ pub struct LagFigures {
     pub oldest_unread_age_ms: Option<u64>,
 }
 
-/// What grew from one sample to the next, in a second; `None` where it did not grow, so that it began anew in between.
-fn per_second(before: Option<u64>, now: u64, interval: Duration) -> Option<f64> {
-    let grown = now.checked_sub(before?)?;
-    let seconds = interval.as_secs_f64();
-    (seconds > 0.0).then(|| grown as f64 / seconds)
-}
-
-fn counter(shard: &ShardInfo, name: &str) -> Option<u64> {
-    shard.counters.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
-}
-
 impl Picture {
     /// What `now` says, with rates since `before`.
     pub fn of(before: Option<&Sample>, now: &Sample) -> Self {
@@ -215,44 +185,8 @@ impl NodeFigures {
             before.and_then(|before| before.shards.iter().find(|known| known.shard == shard.shard))
         };
         let shards = node.shards.iter().map(|shard| ShardFigures::new(of_before(shard), shard, interval));
-        let first = node.shards.first();
-        let of_first = |name| first.and_then(|shard| counter(shard, name));
-        let sum =
-            |name| node.shards.iter().filter_map(|shard| counter(shard, name)).fold(0, u64::saturating_add);
-        Self {
-            version: node.version.clone(),
-            node: node.node.map(|node| node.to_string()),
-            level: node.level.name(),
-            uptime_ms: of_first("uptime_ms"),
-            resident_bytes: node.resident_bytes,
-            connections: sum("connections"),
-            disk_bytes: of_first("disk_bytes"),
-            disk_available_bytes: of_first("disk_available_bytes"),
-            log_bytes: sum("segment_bytes"),
-            rates: sum_of_rates(&node.shards),
-            shards: shards.collect(),
-        }
+        Self { summary: NodeSummary::new(node), shards: shards.collect() }
     }
-}
-
-fn sum_of_rates(shards: &[ShardInfo]) -> Vec<RateView> {
-    let mut sums: Vec<RateView> = Vec::new();
-    for RateInfo { name, ten_seconds, minute, ten_minutes } in shards.iter().flat_map(|shard| &shard.rates) {
-        match sums.iter_mut().find(|sum| sum.name == *name) {
-            Some(sum) => {
-                sum.ten_seconds += ten_seconds;
-                sum.minute += minute;
-                sum.ten_minutes += ten_minutes;
-            }
-            None => sums.push(RateView {
-                name: name.clone(),
-                ten_seconds: *ten_seconds,
-                minute: *minute,
-                ten_minutes: *ten_minutes,
-            }),
-        }
-    }
-    sums
 }
 
 impl ShardFigures {
@@ -269,11 +203,10 @@ impl ShardFigures {
             let before = before.and_then(|before| counter(before, name));
             per_second(before, counter(shard, name)?, interval).map(|used| (used / 1e9).min(1.0))
         };
-        let state = if shard.state.is_empty() { "ok" } else { &shard.state };
         Self {
             shard: shard.shard.0,
             core: shard.core,
-            state: state.to_owned(),
+            state: state_of(shard).to_owned(),
             core_use: share("cpu_ns"),
             device_use: share("device_busy_ns"),
             producers_waiting: value("placements_waiting"),

@@ -127,8 +127,9 @@ fn broken(figures: &str, width: usize) -> String {
 }
 
 fn title(node: &NodeFigures) -> String {
-    let uptime = node.uptime_ms.map_or_else(String::new, |up| format!(", up {}", age_for_people(up as f64)));
-    format!("turbopump {}{uptime}, {}", on_one_line(&node.version), node.level)
+    let uptime =
+        node.summary.uptime_ms.map_or_else(String::new, |up| format!(", up {}", age_for_people(up as f64)));
+    format!("turbopump {}{uptime}, {}", on_one_line(&node.summary.version), node.summary.level)
 }
 
 /// What goes in and out of the whole node, and what room there is.
@@ -142,14 +143,14 @@ fn figures(picture: &Picture) -> String {
         direction(sum(|shard| shard.messages_in_per_second), sum(|shard| shard.bytes_in_per_second)),
         direction(sum(|shard| shard.messages_out_per_second), sum(|shard| shard.bytes_out_per_second)),
     );
-    if let Some(available) = node.disk_available_bytes {
+    if let Some(available) = node.summary.disk_available_bytes {
         text += &format!("  disk {} free", bytes_for_people(available as f64));
     }
     text + &format!(
         "  log {}  memory {}  clients {}",
-        bytes_for_people(node.log_bytes as f64),
-        bytes_for_people(node.resident_bytes as f64),
-        node.connections
+        bytes_for_people(node.summary.log_bytes as f64),
+        bytes_for_people(node.summary.resident_bytes as f64),
+        node.summary.connections
     )
 }
 
