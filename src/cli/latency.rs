@@ -182,11 +182,14 @@ fn plot(curve: &[(f64, Duration)], columns: usize) -> String {
     let high = power(last.1).ceil().max(low + 1.0);
     let nines = nines_of(curve);
     let mut rows = vec![vec![' '; columns]; PLOT_HEIGHT];
-    for column in 0..columns {
+    let heights = (0..columns).map(|column| {
         let share = 1.0 - 10_f64.powf(-(column as f64) / (columns - 1) as f64 * nines);
         let at = curve.iter().find(|(of, _)| *of >= share).unwrap_or(last).1;
         let height = (power(at) - low) / (high - low) * (PLOT_HEIGHT - 1) as f64;
-        rows[PLOT_HEIGHT - 1 - (height.round() as usize).min(PLOT_HEIGHT - 1)][column] = '*';
+        (height.round() as usize).min(PLOT_HEIGHT - 1)
+    });
+    for (column, height) in heights.enumerate() {
+        rows[PLOT_HEIGHT - 1 - height][column] = '*';
     }
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {

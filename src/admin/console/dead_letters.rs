@@ -109,7 +109,7 @@ pub(super) async fn redrive(asking: Asking<'_>, group: &str) -> Result<Answer, F
     change::check(asking).await?;
     let group: GroupName = name(group)?;
     let Wanted { queue, offsets, to } = document(asking).await?;
-    let most = REDRIVE_MESSAGES_MAX as usize;
+    let most = REDRIVE_MESSAGES_MAX;
     if offsets.is_empty() || offsets.len() > most {
         return Err(Failure::invalid(format!(
             "1 to {most} messages are sent at once, not {}",
