@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::{SettingChange, SettingInfo};
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, Table, on_one_line, print};
+use crate::cli::output::{OutputFormat, Table, print};
 use crate::cli::server::ServerArguments;
 
 #[derive(Debug, Args)]
@@ -148,7 +148,7 @@ fn render(view: &SettingsView) -> String {
         let live = if setting.live { "yes" } else { "no" };
         let value = setting.value.as_deref().unwrap_or("-");
         let cells = [setting.setting.as_str(), value, live, setting.origin.as_str()];
-        table.row(cells.map(|cell| on_one_line(cell).into_owned()));
+        table.row(cells.map(str::to_owned));
     }
     table.render()
 }

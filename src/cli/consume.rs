@@ -1,7 +1,7 @@
 //! `turbopump consume`: bodies one a line, or JSON objects.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
 use crate::cli::message_json::write_message;
 use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec};
-use crate::cli::output::OutputFormat;
+use crate::cli::output::{OutputFormat, warn, without_controls};
 use crate::cli::server::ServerArguments;
 use crate::cli::signals::stop_flag;
 use crate::client::{
@@ -35,8 +35,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// Between words of others who consume as the group.
 const OTHERS_SAID_AGAIN: Duration = Duration::from_secs(60);
 
+const TERMINAL_HELP: &str = "Bodies are written as they are, and at a terminal with control characters escaped, but for tabs and line \
+ends: it would obey whoever wrote them. `turbopump consume TOPIC | cat` shows them unescaped.";
+
 #[derive(Debug, Args)]
-#[command(after_help = OFFSET_HELP)]
+#[command(after_help = format!("{OFFSET_HELP}\n\n{TERMINAL_HELP}"))]
 pub struct ConsumeArguments {
     pub topic: TopicName,
     /// Read this queue only
@@ -66,6 +69,8 @@ struct Run<'a> {
     arguments: &'a ConsumeArguments,
     format: OutputFormat,
     output: BufWriter<File>,
+    /// What is printed is read by a person, and by a terminal that obeys whoever wrote it.
+    is_terminal: bool,
     stop: Arc<AtomicBool>,
     /// Messages that may still be printed.
     left: u64,
@@ -108,6 +113,7 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
         arguments,
         format,
         output,
+        is_terminal: io::stdout().is_terminal(),
         stop: stop_flag()?,
         left: arguments.count.unwrap_or(u64::MAX),
         damaged: 0,
@@ -235,7 +241,7 @@ impl Run<'_> {
                 Err(error) => self.endure(error)?,
             };
             for notice in consumer.take_notices() {
-                eprintln!("turbopump: {notice}");
+                warn(notice);
             }
             match after {
                 After::End(Ended::Complete) if consumer.has_no_queue() => return Ok(Ended::WithoutQueue),
@@ -262,7 +268,7 @@ impl Run<'_> {
         }
         let is_said = is_of_others && self.others_said.is_some_and(|said| said.elapsed() < OTHERS_SAID_AGAIN);
         if !is_said {
-            eprintln!("turbopump: {error}; trying again");
+            warn(format_args!("{error}; trying again"));
             self.others_said = is_of_others.then(Instant::now);
         }
         self.output.flush().map_err(CommandError::output)?;
@@ -289,7 +295,7 @@ impl Run<'_> {
         self.output.flush().map_err(CommandError::output)?;
         match consumer.commit() {
             Err(ClientError::Refused(failure)) if failure.status.ends_session() => {
-                eprintln!("turbopump: {}: joining it again", self.place_lost());
+                warn(format_args!("{}: joining it again", self.place_lost()));
                 Ok(())
             }
             Err(error) => self.endure(error).map(|_| ()),
@@ -305,14 +311,14 @@ impl Run<'_> {
             Delivery::Messages(batch) => self.print(&batch).map_err(CommandError::output),
             Delivery::Damaged(range) => {
                 self.damaged += range.to.0 - range.from.0;
-                eprintln!("turbopump: {}", describe_damage(&range));
+                warn(describe_damage(&range));
                 Ok(After::Continue)
             }
             Delivery::Moved { queue, from, to } => {
-                eprintln!(
-                    "turbopump: queue {} of topic {} no longer has offset {from}, which has passed its retention: going on at {to}",
+                warn(format_args!(
+                    "queue {} of topic {} no longer has offset {from}, which has passed its retention: going on at {to}",
                     queue.queue, queue.topic
-                );
+                ));
                 Ok(After::Continue)
             }
             Delivery::Rebalanced { .. } => {
@@ -334,7 +340,14 @@ impl Run<'_> {
                 OutputFormat::Text => {
                     // One that cannot be read is shown as it is stored; JSON says so.
                     let plain = message.plain_body();
-                    self.output.write_all(plain.as_deref().unwrap_or(message.body()))?;
+                    let body = plain.as_deref().unwrap_or(message.body());
+                    match self.is_terminal {
+                        true => {
+                            let shown = String::from_utf8_lossy(body);
+                            self.output.write_all(without_controls(&shown).as_bytes())?;
+                        }
+                        false => self.output.write_all(body)?,
+                    }
                     self.output.write_all(b"\n")?;
                 }
                 OutputFormat::Json => write_message(&mut self.output, batch.queue(), &message, &self.ids)?,

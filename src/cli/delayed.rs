@@ -12,7 +12,7 @@ use crate::cli::message::fields::{
     Fields, fields_text, insert_body, insert_id, insert_parts, insert_unique_id_and_properties,
 };
 use crate::cli::message_id::MessageIds;
-use crate::cli::output::{OutputFormat, print, without_controls};
+use crate::cli::output::{OutputFormat, on_one_line, print};
 use crate::cli::server::ServerArguments;
 use crate::client::{Client, ClientError};
 use crate::types::{RecordLocation, ShardId, TopicName};
@@ -169,11 +169,7 @@ fn run_list(arguments: &ListArguments, format: OutputFormat) -> Result<(), Comma
         messages: found.iter().take(count).map(|message| delayed_view(message, &ids)).collect(),
     };
     print(format, &view, |view| {
-        let mut text: String = view
-            .messages
-            .iter()
-            .map(|message| without_controls(&fields_text(message)).into_owned() + "\n")
-            .collect();
+        let mut text: String = view.messages.iter().map(|message| fields_text(message) + "\n").collect();
         if view.messages.is_empty() {
             text += "no message waits for its time\n";
         }
@@ -211,7 +207,7 @@ fn run_recall(arguments: &RecallArguments, format: OutputFormat) -> Result<(), C
     let view = RecallView { topic: topic.to_string(), outcomes };
     print(format, &view, |view| {
         let line = |of: &OutcomeView| match &of.reason {
-            Some(reason) => format!("{} {}: {reason}\n", of.id, of.outcome),
+            Some(reason) => format!("{} {}: {}\n", of.id, of.outcome, on_one_line(reason)),
             None => format!("{} {}\n", of.id, of.outcome),
         };
         view.outcomes.iter().map(line).collect()

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cli::output::{Table, age_for_people, grouped};
+use crate::cli::output::{Table, age_for_people, grouped, on_one_line};
 use crate::cli::quantity::Span;
 use crate::views::{GroupView, SettingsView};
+
 impl GroupView {
     pub fn render(&self) -> String {
         let mut text = format!(
@@ -20,11 +21,11 @@ impl GroupView {
         text.push_str(&self.settings.render());
         for refused in &self.refused {
             text.push_str("warning: ");
-            text.push_str(refused);
+            text.push_str(&on_one_line(refused));
             text.push('\n');
         }
         for warning in &self.warnings {
-            text.push_str(warning);
+            text.push_str(&on_one_line(warning));
             text.push('\n');
         }
         let tables =

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
 use crate::cli::log::verify::VerifyArguments;
-use crate::cli::output::{OutputFormat, to_json};
+use crate::cli::output::{OutputFormat, on_one_line, to_json};
 use crate::cli::quantity::Span;
 use crate::cli::repair::{self, RepairArguments};
 use crate::disk::DiskError;
@@ -238,7 +238,7 @@ fn batch_text(view: &BatchView) -> String {
         rfc3339(Timestamp(view.store_time_ms)),
         if view.whole { "" } else { ", RECORDS DAMAGED" }
     );
-    view.contents.iter().for_each(|line| text += &format!("  {line}\n"));
+    view.contents.iter().for_each(|line| text += &format!("  {}\n", on_one_line(line)));
     text
 }
 

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use memchr::memchr2;
 use serde_json::{Map, Value, to_writer};
 
 use crate::cli::message_id::MessageIds;
+use crate::cli::output::to_json;
 use crate::client::ReceivedMessage;
 use crate::types::{IdText, QueueNumber};
 use crate::wire::properties::{self, names};
@@ -80,8 +82,7 @@ fn write_bytes(output: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<
     match std::str::from_utf8(bytes) {
         Ok(text) => {
             write!(output, ",\"{name}\":")?;
-            to_writer(output, text)?;
-            Ok(())
+            write_text(output, text)
         }
         Err(_) => {
             write!(output, ",\"{name}_base64\":\"")?;
@@ -102,11 +103,21 @@ fn write_properties(output: &mut impl Write, properties: &[u8]) -> io::Result<()
         if index > 0 {
             output.write_all(b",")?;
         }
-        to_writer(&mut *output, name)?;
+        write_text(output, name)?;
         output.write_all(b":")?;
-        to_writer(&mut *output, value)?;
+        write_text(output, value)?;
     }
     output.write_all(b"}")
+}
+
+/// A text in quotes. The control characters that JSON need not escape are DEL and, in two bytes of which the first is this one, those
+/// of which some terminals obey one; they are escaped as well.
+fn write_text(output: &mut impl Write, text: &str) -> io::Result<()> {
+    if memchr2(0x7f, 0xc2, text.as_bytes()).is_none() {
+        to_writer(output, text)?;
+        return Ok(());
+    }
+    output.write_all(to_json(&text).as_bytes())
 }
 
 fn parse_properties(text: &str) -> Option<Vec<(&str, &str)>> {
@@ -166,6 +177,12 @@ mod tests {
         };
         let expected = json!({"queue": 3, "offset": 7, "body": "say \"hi\"\t\u{e9}", "born_time_ms": 5, "store_time_ms": 6});
         assert_eq!(object(&parts), expected);
+        let parts = Parts { body: "\u{7f}\u{9b}2J\u{a3}\n".as_bytes(), ..Parts::default() };
+        let mut line = Vec::new();
+        write_parts(&mut line, &parts).expect("writing into memory");
+        let line = String::from_utf8(line).expect("text");
+        assert!(line.contains("\"body\":\"\\u007f\\u009b2J\u{a3}\\n\""), "{line}");
+        assert_eq!(object(&parts)["body"], "\u{7f}\u{9b}2J\u{a3}\n");
         let parts = Parts { key: b"k", tag: b"\xff", body: b"\xff\0", ..Parts::default() };
         let expected = json!({"queue": 0, "offset": 0, "key": "k", "tag_base64": "/w==", "body_base64": "/wA=", "born_time_ms": 0, "store_time_ms": 0});
         assert_eq!(object(&parts), expected);

@@ -2,6 +2,7 @@
 //! there at all.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstream::stream::RawStream;
@@ -85,6 +86,11 @@ pub fn without_controls(text: &str) -> Cow<'_, str> {
     escape(text, |character| character.is_control() && !matches!(character, '\n' | '\t'))
 }
 
+/// The same where a field a line is shown: lines that follow are set in, and none of them looks like a field.
+pub fn set_in(text: &str, columns: usize) -> String {
+    without_controls(text).replace('\n', &format!("\n{:columns$}", ""))
+}
+
 /// The same, on one line.
 pub fn on_one_line(text: &str) -> Cow<'_, str> {
     escape(text, char::is_control)
@@ -104,9 +110,21 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A value of our own types as one line of JSON.
+/// A value of our own types as one line of JSON. Control characters that JSON leaves as they are, of which some terminals obey one,
+/// are escaped as the others: they only stand in texts, and mean the same.
 pub fn to_json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("our own types have string keys and no failing serializers")
+    let text =
+        serde_json::to_string(value).expect("our own types have string keys and no failing serializers");
+    let escaped = match escape(&text, char::is_control) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(escaped) => Some(escaped),
+    };
+    escaped.unwrap_or(text)
+}
+
+/// A sentence on standard error beside what a command does, on one line: a server's words may be in it.
+pub fn warn(sentence: impl Display) {
+    eprintln!("turbopump: {}", on_one_line(&sentence.to_string()));
 }
 
 impl Table {
@@ -266,6 +284,8 @@ mod tests {
             "\\u001b[2J\\u000d\\u009b0m\\u007f\u{e9}"
         );
         assert_eq!(on_one_line("a\nb"), "a\\u000ab");
+        assert_eq!(set_in("a\nid  1\u{1b}", 3), "a\n   id  1\\u001b");
+        assert_eq!(to_json(&"\u{7f}\u{9b}2J\u{e9}\n"), "\"\\u007f\\u009b2J\u{e9}\\n\"");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::output::grouped;
+use crate::cli::output::{grouped, on_one_line};
 
 /// A bar over bytes, or a counter where the end is not known; nothing when standard error is no terminal.
 #[derive(Clone)]
@@ -45,8 +45,9 @@ impl Progress {
         }
     }
 
-    /// Prints a line on standard error without disturbing the bar.
+    /// Prints a line on standard error without disturbing the bar. A server's words may be in it.
     pub fn print(&self, line: &str) {
+        let line = on_one_line(line);
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),

@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 
 use crate::cli::error::CommandError;
+use crate::cli::output::warn;
 use crate::cli::quantity::Span;
 use crate::client::{Client, ClientError, ConnectOptions, Credentials, Timeouts, Tls};
 use crate::limits;
@@ -172,7 +173,7 @@ fn read_secret(path: &Path) -> Result<Secret, CommandError> {
 /// Tells the user what the client noticed, once.
 pub fn print_notices(client: &mut Client) {
     for notice in client.take_notices() {
-        eprintln!("turbopump: {notice}");
+        warn(notice);
     }
 }
 

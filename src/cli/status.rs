@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::cli::error::CommandError;
 use crate::cli::output::{
-    OutputFormat, Table, age_for_people, bytes_for_people, grouped, nanoseconds_for_people, print,
-    rate_for_people,
+    OutputFormat, Table, age_for_people, bytes_for_people, grouped, nanoseconds_for_people, on_one_line,
+    print, rate_for_people,
 };
 use crate::cli::server::ServerArguments;
 use crate::views::{NodeSummary, NodeView, RateView, ShardView};
@@ -64,7 +64,7 @@ fn render_node(view: &NodeView) -> String {
     let uptime = node.uptime_ms.map_or_else(String::new, |up| format!("up {}, ", age_for_people(up as f64)));
     let mut text = format!(
         "turbopump {}, node {}, {uptime}level {}, {} resident, {} connections, {} RocketMQ clients\n",
-        node.version,
+        on_one_line(&node.version),
         node.node.as_deref().unwrap_or("-"),
         node.level,
         bytes_for_people(node.resident_bytes as f64),

@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 use crate::support::command::{self, BINARY};
 use crate::support::directory::test_directory;
-use crate::support::node::{Node, Setup};
+use crate::support::node::{Node, Setup, wait_for};
 use crate::support::terminal::Terminal;
 
 const LONG: &str = "a-topic-with-a-name-that-is-far-too-long-for-a-narrow-terminal-to-show-in-one-line";
@@ -211,4 +213,76 @@ fn a_start_says_what_its_log_takes_of_the_disk() {
     let directory = test_directory();
     let node = Setup::new(directory.path().join("data")).with(&["--shards", "2"]).start();
     assert!(node.banner.contains("the log takes 32MiB from the start on"), "{}", node.banner);
+}
+
+/// Whatever a producer puts into a message: a terminal does not obey it, and it does not look like a field or row of its own.
+#[test]
+fn what_producers_wrote_is_not_obeyed() {
+    const ODD: &str = "\u{1b}[31mred\u{1b}]0;title\u{7}\u{9b}2J\u{7f}\nid                FAKE\tend";
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "odd", "--queues", "1"]);
+    let publish = ["message", "publish", "odd", ODD, "--property", "p=\u{1b}[1m"];
+    node.run_well(&[&publish[..], &["--key", "K"]].concat());
+    node.run_well(&[&publish[..], &["--delay", "1h", "--key", "later"]].concat());
+    node.run_well(&["group", "create", "g", "--deliveries", "1"]);
+    let run = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        let text = node.run_well(&words);
+        check_tame(line, &text);
+        assert!(text.contains("\\u001b[31mred") && text.contains("FAKE"), "{line}: {text}");
+        text
+    };
+    run("message find odd --key K");
+    run("message find odd --key later");
+    run("delayed list odd");
+    let received = run("message receive odd --group g");
+    let handle = received.lines().find_map(|line| line.strip_prefix("handle")).expect("a handle").trim();
+    node.run_well(&["message", "extend", "odd", handle, "--group", "g", "--lease", "0"]);
+    assert_eq!(node.run_well(&["message", "receive", "odd", "--group", "g"]), "", "it is a dead letter");
+    wait_for("the dead letter", || node.run(&["dlq", "show", "g"]).code == Some(0));
+    run("dlq show g");
+    let printed = command::run(None, &["printMsg", "-t", "odd", "-n", node.address()], None).well();
+    check_tame("printMsg", &printed);
+
+    // A program gets the very bytes, and JSON that means them.
+    assert_eq!(node.run_well(&["consume", "odd"]), format!("{ODD}\n"));
+    for line in [
+        "consume odd -o json",
+        "message find odd --key K -o json",
+        "dlq export g",
+        "delayed list odd -o json",
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let text = node.run_well(&words);
+        assert!(!text.trim_end().contains(char::is_control), "{line}: {text:?}");
+        let object: Value = serde_json::from_str(&text).expect("JSON");
+        let message = if object["messages"].is_array() { &object["messages"][0] } else { &object };
+        assert_eq!(
+            (&message["body"], &message["properties"]["p"]),
+            (&ODD.into(), &"\u{1b}[1m".into()),
+            "{line}"
+        );
+    }
+    // A person sees what is there, and where lines end.
+    let mut terminal = Terminal::start(node.address(), &["consume", "odd"], 120, 20);
+    assert!(terminal.end().success());
+    terminal.wait_for("end");
+    let raw = String::from_utf8(terminal.raw()).expect("text");
+    assert!(
+        !raw.contains(|character: char| character.is_control() && !"\r\n\t".contains(character)),
+        "{raw:?}"
+    );
+    assert!(raw.contains("\\u001b[31mred\\u001b]0;title\\u0007\\u009b2J\\u007f\r\nid "), "{raw:?}");
+
+    node.stop();
+    let data = directory.path().to_str().expect("UTF-8");
+    let dumped = command::run(None, &["log", "dump", "--data", data, "--records"], None).well();
+    check_tame("log dump", &dumped);
+    assert!(dumped.contains("FAKE"), "{dumped}");
+}
+
+fn check_tame(line: &str, text: &str) {
+    assert!(!text.contains(|of: char| of.is_control() && !"\n\t".contains(of)), "{line}: {text:?}");
+    assert!(!text.lines().any(|line| line.starts_with("id  ") && line.contains("FAKE")), "{line}: {text}");
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
 use crate::cli::message_json::insert_bytes;
-use crate::cli::output::{OutputFormat, print_text, to_json};
+use crate::cli::output::{OutputFormat, print_text, set_in, to_json};
 use crate::types::{IdText, Timestamp};
 use crate::wire::inflate::InflateError;
 use crate::wire::properties::{self, Properties, names};
@@ -65,14 +65,18 @@ pub fn insert_unique_id_and_properties(fields: &mut Fields, text: &[u8]) {
     insert_properties(fields, text, |name| name != names::UNIQUE_ID.as_bytes());
 }
 
-/// A field a line. Points in time, which are milliseconds in JSON, are times here.
+/// Characters before a field's value.
+const NAME_WIDTH: usize = 18;
+
+/// A field a line. Points in time, which are milliseconds in JSON, are times here. Nothing that a producer wrote is obeyed by a
+/// terminal, or looks like a field.
 pub fn fields_text(fields: &Fields) -> String {
     let line = |(name, value): (&String, &Value)| {
         if let (Some(name), Some(ms)) = (name.strip_suffix("_ms"), value.as_u64()) {
             return format!("{name:17} {}\n", rfc3339(Timestamp(ms)));
         }
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{name:17} {value}\n")
+        format!("{name:17} {}\n", set_in(&value, NAME_WIDTH))
     };
     fields.iter().map(line).collect()
 }

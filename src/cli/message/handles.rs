@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::api::{Failure, Status};
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, print};
+use crate::cli::output::{OutputFormat, on_one_line, print};
 use crate::client::{Client, ClientError, ReceiptHandle};
 use crate::types::{HalfReceipt, Receipt, TopicName};
 
@@ -53,7 +53,7 @@ impl HandleOutcome {
             text += &format!(", now {next}");
         }
         if let Some(reason) = &self.reason {
-            text += &format!(": {reason}");
+            text += &format!(": {}", on_one_line(reason));
         }
         text + "\n"
     }

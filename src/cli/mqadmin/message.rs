@@ -7,13 +7,16 @@ use serde_json::{Map, Value};
 
 use crate::cli::message_json::insert_bytes;
 use crate::cli::mqadmin::columns::time;
-use crate::cli::output::on_one_line;
+use crate::cli::output::{on_one_line, set_in};
 use crate::limits;
 use crate::protocol::remoting::message::{ReadRecord, read_record};
 use crate::types::OffsetMessageId;
 use crate::wire::inflate::inflate;
 use crate::wire::origin::BodyEncoding;
 use crate::wire::properties::{Properties, names};
+
+/// Where values stand, beside their names.
+const VALUE_COLUMN: usize = 21;
 
 /// A stored message.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +119,7 @@ impl Message {
             ("Store Host:", self.store_host.to_string()),
             ("System Flag:", self.system_flag.to_string()),
             ("Properties:", self.properties_text()),
-            ("Message Body:", String::from_utf8_lossy(&self.body).into_owned()),
+            ("Message Body:", set_in(&String::from_utf8_lossy(&self.body), VALUE_COLUMN)),
         ];
         if !with_id {
             lines.remove(0);
@@ -127,6 +130,7 @@ impl Message {
     /// All on one line.
     pub fn line(&self, with_body: bool) -> String {
         let body = if with_body { String::from_utf8_lossy(&self.body) } else { "NOT PRINT BODY".into() };
+        let body = on_one_line(&body);
         format!("MSGID: {} {} BODY: {body}\n", on_one_line(self.shown_id()), self.parts())
     }
 
