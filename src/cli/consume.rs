@@ -134,6 +134,7 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
 }
 
 fn open(arguments: &ConsumeArguments) -> Result<Consumer, CommandError> {
+    arguments.from.check_past("--from")?;
     let client = arguments.server.connect()?;
     let start = match arguments.from.sent() {
         SentOffsetSpec::Offset(offset) => Start::Offset(offset),

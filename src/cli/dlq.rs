@@ -91,6 +91,11 @@ pub struct ListArguments {
 }
 
 pub fn run(arguments: DlqArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let (DlqCommand::List(ListArguments { of, .. })
+    | DlqCommand::Show(of)
+    | DlqCommand::Export(of)
+    | DlqCommand::Redrive(RedriveArguments { of, .. })) = &arguments.command;
+    of.selection.check()?;
     match arguments.command {
         DlqCommand::List(list) => views::run_list(&list, format),
         DlqCommand::Show(show) => views::run_show(&show, format),

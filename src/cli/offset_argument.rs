@@ -4,9 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::api::OffsetSpec;
-use crate::cli::calendar::parse_timestamp;
+use crate::cli::calendar::{now, parse_timestamp, rfc3339};
+use crate::cli::error::CommandError;
 use crate::cli::quantity::Span;
 use crate::types::{QueueOffset, Timestamp};
+
+/// How far ahead of this machine's clock another one, that a time was read from, may be.
+const CLOCKS_APART_MS_MAX: u64 = 60_000;
 
 /// Help for arguments of this type.
 pub const OFFSET_HELP: &str = "An offset is first, last (after the newest message), a plain number, or a \
@@ -49,6 +53,27 @@ impl OffsetArgument {
             OffsetArgument::Ago(span) => SentOffsetSpec::Asked(OffsetSpec::Ago(span)),
         }
     }
+
+    /// Refuses a time of which no message can be yet.
+    pub fn check_past(self, flag: &str) -> Result<(), CommandError> {
+        match self {
+            OffsetArgument::At(time) => check_past(flag, time),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a time of which no message can be yet. Where one was meant that has passed, as in another zone, all messages would be taken
+/// for older than it.
+pub fn check_past(flag: &str, time: Timestamp) -> Result<(), CommandError> {
+    if time.0 <= now().0.saturating_add(CLOCKS_APART_MS_MAX) {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!(
+        "{flag} is {}, which is in the future: no message was stored then or later. A time without a zone is UTC, and -10m is ten \
+         minutes ago",
+        rfc3339(time)
+    )))
 }
 
 impl FromStr for OffsetArgument {

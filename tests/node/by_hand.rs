@@ -91,6 +91,21 @@ fn nothing_that_cannot_be_taken_back_is_done_without_a_question_or_a_yes() {
         let told = node.run(command).badly(2);
         assert!(told.contains("nothing was done") && told.contains("--yes"), "{command:?}: {told}");
     }
+    // A name that nobody knows would become a group's.
+    for more in ["--yes", "--dry-run"] {
+        let told = node.run(&["group", "reset", "bulling", "orders", "--to", "first", more]).badly(1);
+        assert!(told.contains("group bulling does not exist: `turbopump group create bulling`"), "{told}");
+    }
+    assert_eq!(node.run_well(&["group", "list"]), "g\n");
+    // Where times are of what was stored, one that is to come is not meant.
+    for command in [
+        &["topic", "purge", "orders", "--yes", "--before", "2099-01-01T00:00:00Z"][..],
+        &["group", "reset", "g", "orders", "--yes", "--to", "2099-01-01"],
+        &["consume", "orders", "--from", "@4102444800000"],
+    ] {
+        let told = node.run(command).badly(2);
+        assert!(told.contains("in the future"), "{command:?}: {told}");
+    }
     let planned = of(&node, &["group", "reset", "g", "orders", "--to", "first", "--dry-run"]);
     let queues = json!([{"queue": 0, "old": 5, "new": 0}, {"queue": 1, "old": 0, "new": 0}]);
     assert_eq!((&planned["done"], &planned["queues"]), (&"nothing".into(), &queues));

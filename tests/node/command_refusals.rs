@@ -26,7 +26,8 @@ fn an_offset_after_the_end_is_an_error_however_it_is_read() {
         assert!(sentence.contains("queue 0 of topic lines"), "{more:?}: {sentence}");
     }
     assert_eq!(node.run_well(&["consume", "lines", "--from", "2"]), "", "the end is a place");
-    let reset = ["group", "reset", "g", "lines", "--yes", "--to", "3", "--queue", "0"];
+    node.run_well(&["group", "create", "new"]);
+    let reset = ["group", "reset", "new", "lines", "--yes", "--to", "3", "--queue", "0"];
     assert!(node.run(&reset).badly(1).contains("queue 0 of topic lines"));
 }
 

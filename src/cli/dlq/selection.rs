@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::api::OffsetSpec;
+use crate::cli::calendar::{now, rfc3339};
 use crate::cli::dlq::reading::DeadLetter;
-use crate::cli::offset_argument::OffsetArgument;
+use crate::cli::error::CommandError;
+use crate::cli::offset_argument::{OffsetArgument, check_past};
 use crate::types::{Timestamp, TopicName};
 
 #[derive(Debug, Args)]
@@ -49,6 +51,23 @@ impl TimeArgument {
             TimeArgument::Ago(span) => OffsetSpec::Ago(span),
         }
     }
+
+    /// Refuses a time of which no message can be yet.
+    pub fn check_past(self, flag: &str) -> Result<(), CommandError> {
+        match self {
+            TimeArgument::At(time) => check_past(flag, time),
+            TimeArgument::Ago(_) => Ok(()),
+        }
+    }
+
+    fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            TimeArgument::At(time) => time,
+            TimeArgument::Ago(span) => {
+                Timestamp(now.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+            }
+        }
+    }
 }
 
 impl FromStr for TimeArgument {
@@ -66,6 +85,22 @@ impl FromStr for TimeArgument {
 }
 
 impl SelectionArguments {
+    /// Refuses times between which nothing can lie.
+    pub fn check(&self) -> Result<(), CommandError> {
+        for (flag, time) in [("--from", self.from), ("--until", self.until)] {
+            time.map_or(Ok(()), |time| time.check_past(flag))?;
+        }
+        let now = now();
+        match (self.from.map(|from| from.at(now)), self.until.map(|until| until.at(now))) {
+            (Some(from), Some(until)) if from >= until => Err(CommandError::usage(format!(
+                "--from is {}, and --until is not after that but {}: no dead letter lies between",
+                rfc3339(from),
+                rfc3339(until)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it is one of these. Times are not looked at: the broker has found the offsets of those.
     pub fn wants(&self, letter: &DeadLetter<'_>) -> bool {
         let has_key = |key: &String| {
@@ -93,6 +128,34 @@ mod tests {
         assert_eq!("2023-11-14T22:13:20Z".parse(), Ok(time));
         for text in ["first", "last", "17", "", "soon"] {
             assert_eq!(text.parse::<TimeArgument>(), Err(TimeArgumentError(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_between_which_nothing_lies_are_refused() {
+        let check = |from: Option<&str>, until: Option<&str>| {
+            let time = |text: Option<&str>| text.map(|text| text.parse().expect("a time"));
+            let selection =
+                SelectionArguments { key: None, topic: None, id: None, from: time(from), until: time(until) };
+            selection.check().map_err(|error| error.exit_code())
+        };
+        for (from, until) in [
+            (None, None),
+            (Some("2024-05-06"), Some("2024-05-07")),
+            (Some("2024-05-06"), Some("-1h")),
+            (Some("-2h"), Some("-1h")),
+        ] {
+            assert_eq!(check(from, until), Ok(()), "{from:?} {until:?}");
+        }
+        for (from, until) in [
+            (Some("9999-01-01"), None),
+            (None, Some("9999-01-01")),
+            (Some("2024-05-07"), Some("2024-05-06")),
+            (Some("2024-05-06"), Some("2024-05-06")),
+            (Some("-1h"), Some("-2h")),
+            (Some("-1h"), Some("2024-05-06")),
+        ] {
+            assert_eq!(check(from, until), Err(2), "{from:?} {until:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::api::{OffsetSpec, ResetGroup, ResetTarget, Status};
+use crate::api::{Failure, OffsetSpec, ResetGroup, ResetTarget, Status};
 use crate::cli::confirm::ConfirmFlag;
 use crate::cli::error::CommandError;
 use crate::cli::instance::InstanceFlag;
@@ -15,7 +15,8 @@ use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 pub const RESET_HELP: &str = "\
 An offset is first, last (after the newest message), a plain number, or a time: 2024-05-06T07:08:09Z, 2024-05-06, or -10m (before \
-now). Every queue is shown with where the group is and where it would go on, and then the question is asked.
+now). The group must be there: `group create` makes one that is to begin somewhere. Every queue is shown with where the group is and \
+where it would go on, and then the question is asked.
 
 JSON: group, topic, done (reset, or nothing with --dry-run), queues (queue, old, new; old null: it has no place there).
 
@@ -60,6 +61,7 @@ struct QueueView {
 }
 
 pub fn run(command: &ResetArguments, format: OutputFormat) -> Result<(), CommandError> {
+    command.to.check_past("--to")?;
     let target = target(command)?;
     let group = command.instance.group(&command.group)?;
     let topic = command.instance.topic(&command.topic)?;
@@ -103,6 +105,18 @@ fn target(command: &ResetArguments) -> Result<ResetTarget, CommandError> {
     }
 }
 
+/// A name that nobody knows is a slip of the finger, and a reset would make a group of it.
+fn check_known(client: &mut Client, group: &GroupName) -> Result<(), ClientError> {
+    match client.describe_group(group) {
+        Ok(_) => Ok(()),
+        Err(ClientError::Refused(failure)) if failure.status == Status::GroupNotExist => {
+            let message = format!("group {group} does not exist: `turbopump group create {group}` makes it");
+            Err(Failure::new(Status::GroupNotExist, message).into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Where the group is in each queue that is reset, and where it would go on.
 fn plan(
     client: &mut Client,
@@ -110,6 +124,7 @@ fn plan(
     topic: &TopicName,
     target: ResetTarget,
 ) -> Result<Vec<QueueView>, ClientError> {
+    check_known(client, group)?;
     let info = client.topic(topic)?;
     let key = |queue: u32| QueueKey { topic: info.id, queue: QueueNumber(queue) };
     let aims: Vec<(QueueKey, QueueOffset)> = match target {

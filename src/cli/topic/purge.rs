@@ -63,6 +63,7 @@ struct ShardView {
 }
 
 pub fn run(arguments: &PurgeArguments, format: OutputFormat) -> Result<(), CommandError> {
+    arguments.before.map_or(Ok(()), |time| time.check_past("--before"))?;
     let topic = arguments.instance.topic(&arguments.topic)?;
     let (before, which) = match arguments.before {
         None => (OffsetSpec::Last, "all messages"),
