@@ -12,7 +12,7 @@ pub struct Redrive {
     pub group: GroupName,
     /// Of the topic of the group's dead letters.
     pub queue: QueueNumber,
-    /// 1 to `limits::REDRIVE_MESSAGES_MAX`, of that queue.
+    /// Up to `limits::REDRIVE_MESSAGES_MAX`, of that queue. None: nothing is done, and what would be refused is.
     pub offsets: Vec<QueueOffset>,
     pub to: TopicName,
 }

@@ -40,8 +40,8 @@ pub enum DlqCommand {
 }
 
 const LIST_HELP: &str = "\
-Dead letters are stored in the topic %DLQ%GROUP until its retention takes them. What was redriven is no dead letter any more, \
-though whoever reads that topic still finds it.
+A group without dead letters is no error, one that nobody knows is. They are stored in the topic %DLQ%GROUP until its retention \
+takes them. What was redriven is no dead letter any more, though whoever reads that topic still finds it.
 
 JSON: group, dead_letters (id, queue, offset, dead_since, topic, key, tag, deliveries, moving), more (whether --count left some \
 out). With `moving` it is on its way to a topic on another shard, and the next redrive brings it to its end.
@@ -56,6 +56,9 @@ const REDRIVE_HELP: &str = "\
 Keys, tags, body, properties and unique id stay; the property DLQ_ORIGIN_TOPIC says where a message was sent first, and its \
 deliveries are counted anew. Messages of one key go to one queue. Every group that consumes the topic gets them, and not only the \
 one that failed: where that is RocketMQ's own clients, --to %RETRY%GROUP gives them to it alone.
+
+With --dry-run the broker is asked whether the topics would get them, and what it refuses is an error as it would be then. Where \
+no dead letter is selected, the exit code is 1.
 
 Each leaves the dead letters in one step with its arrival, durably. When this command or the broker is stopped half-way, none is \
 lost and none is sent twice, and the same command goes on with the rest.

@@ -129,8 +129,10 @@ fn dead_letters_are_listed_shown_and_sent_once_more_with_all_they_had() {
         }
         assert_eq!(again["properties"]["color"], "red");
     }
-    let nothing = redrive(&node, &[]);
-    assert_eq!((&nothing["redriven"], &nothing["before"]), (&0.into(), &0.into()));
+    let nothing = node.run(&["dlq", "redrive", "g", "-o", "json"]);
+    let view: Value = serde_json::from_slice(&nothing.stdout).expect("JSON");
+    assert_eq!((&view["redriven"], &view["before"]), (&0.into(), &0.into()));
+    assert!(nothing.badly(1).contains("group g has no such dead letter"));
     assert_eq!(node.counter("messages_redriven"), 6);
 }
 
@@ -220,12 +222,21 @@ fn what_cannot_be_redriven_says_why_and_stays() {
     publish(&node, "orders", "body", &[]);
     give_up(&node, "orders");
     wait_for("the dead letter", || count(&node) == 1);
-    for (to, why) in [("nowhere", "does not exist"), ("%DLQ%g", "is for dead letters")] {
+    node.run_well(&["topic", "create", "closed"]);
+    node.run_well(&["topic", "alter", "closed", "--permission", "read-only"]);
+    for (to, why) in
+        [("nowhere", "does not exist"), ("%DLQ%g", "is for dead letters"), ("closed", "--permission")]
+    {
         let told = node.run(&["dlq", "redrive", "g", "--to", to]).badly(1);
         assert!(told.contains(why) && told.contains("0 dead letters redriven before that"), "{told}");
+        // What would be refused is so before anything is done.
+        let told = node.run(&["dlq", "redrive", "g", "--to", to, "--dry-run"]).badly(1);
+        assert!(told.contains(why) && told.contains("this was a dry run"), "{told}");
     }
-    let told = node.run(&["dlq", "redrive", "nobody"]).badly(1);
-    assert!(told.contains("group nobody has no dead letters"), "{told}");
+    for command in ["list", "show", "export", "redrive"] {
+        let told = node.run(&["dlq", command, "nobody"]).badly(1);
+        assert!(told.contains("group nobody has no dead letters: nobody knows such a group"), "{told}");
+    }
     assert_eq!(count(&node), 1);
     // One that was put there by hand.
     publish(&node, "%DLQ%g", "odd", &[]);
@@ -233,5 +244,44 @@ fn what_cannot_be_redriven_says_why_and_stays() {
     assert!(told.contains("1 dead letter does not say where they came from"), "{told}");
     assert_eq!(count(&node), 1, "the other one went");
     node.run_well(&["topic", "delete", "%DLQ%g", "--yes"]);
-    node.run(&["dlq", "list", "g"]).badly(1);
+    assert_eq!(node.run_well(&["dlq", "list", "g"]), "no dead letters\n");
+}
+
+#[test]
+fn a_selection_of_nothing_is_told_as_such() {
+    let (_directory, node) = node(&[]);
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    node.run_well(&["group", "create", "g", "--deliveries", "1"]);
+    assert_eq!(node.run_well(&["dlq", "list", "g"]), "no dead letters\n", "it is there, and has none");
+    assert!(list(&node, &[]).is_empty());
+    let told = node.run(&["dlq", "redrive", "g", "--dry-run"]).badly(1);
+    assert!(told.contains("group g has no such dead letter"), "{told}");
+    publish(&node, "orders", "body", &["--key", "k"]);
+    give_up(&node, "orders");
+    wait_for("the dead letter", || count(&node) == 1);
+    for selection in [["--id", "zzz"], ["--key", "typo"], ["--topic", "nonesuch"], ["--until", "-1h"]] {
+        for command in
+            [&["show", "g"][..], &["export", "g"], &["redrive", "g"], &["redrive", "g", "--dry-run"]]
+        {
+            let told = node.run(&[&["dlq"], command, &selection].concat()).badly(1);
+            assert!(told.contains("group g has no such dead letter"), "{command:?} {selection:?}: {told}");
+        }
+    }
+    // Times between which nothing can lie are a slip of the finger.
+    for (selection, why) in [
+        (&["--from", "-1h", "--until", "-2h"][..], "no dead letter lies between"),
+        (&["--from", "2024-05-07", "--until", "2024-05-06"], "no dead letter lies between"),
+        (&["--from", "2099-01-01"], "in the future"),
+        (&["--until", "2099-01-01"], "in the future"),
+    ] {
+        for command in ["list", "show", "export", "redrive"] {
+            let told = node.run(&[&["dlq", command, "g"], selection].concat()).badly(2);
+            assert!(told.contains(why), "{command} {selection:?}: {told}");
+        }
+    }
+    for rate in ["0", "-1", "some"] {
+        let told = node.run(&["dlq", "redrive", "g", &format!("--rate={rate}")]).badly(2);
+        assert!(told.contains("a whole number, 1 or more"), "{told}");
+    }
+    assert_eq!(count(&node), 1);
 }

@@ -58,10 +58,14 @@ enum Placed {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Sends dead letters of a queue of this shard to a topic, one after the other. Durable when answered.
+    /// Sends dead letters of a queue of this shard to a topic, one after the other. Durable when answered. Without
+    /// any, nothing is done, and refused what would be.
     pub(in crate::broker) async fn redrive(&self, redrive: &Redrive) -> Result<RedriveReport, Failure> {
         let key = self.dead_letter_queue(&redrive.group, redrive.queue)?;
         self.check_redrive_target(&redrive.to)?;
+        if redrive.offsets.is_empty() {
+            return Ok(RedriveReport { outcomes: Vec::new(), stopped: None });
+        }
         // They go one at a time: see `state::redrives`.
         let _guard = self.pair_locks.lock(Pair { key, group: redrive.group.clone() }).await;
         let mut report = RedriveReport { outcomes: Vec::new(), stopped: self.finish_moving(key).await.err() };

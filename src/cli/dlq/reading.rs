@@ -7,6 +7,7 @@ use crate::api::{Failure, OffsetSpec, Status, TopicInfo};
 use crate::cli::dlq::selection::SelectionArguments;
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
+use crate::cli::output::warn;
 use crate::client::{
     Client, ClientError, Consumer, ConsumerOptions, Delivery, OutOfRange, ReceivedMessage, Start, Until,
 };
@@ -77,7 +78,7 @@ pub fn each_dead_letter(
     selection: &SelectionArguments,
     mut take: impl FnMut(&DeadLetter<'_>) -> Result<Next, CommandError>,
 ) -> Result<(), CommandError> {
-    let topic = dead_letter_topic(&mut client, group)?;
+    let Some(topic) = dead_letter_topic(&mut client, group)? else { return Ok(()) };
     let ids = MessageIds::of(client.shards());
     for queue in 0..topic.queue_count {
         let key = QueueKey { topic: topic.id, queue: QueueNumber(queue) };
@@ -115,10 +116,7 @@ fn read(
             Some(Delivery::End) => return Ok(Next::More),
             Some(Delivery::Damaged(range)) => {
                 let (from, to) = (range.from, range.to);
-                eprintln!(
-                    "turbopump: dead letters {from} to {to} of queue {} cannot be read",
-                    span.key.queue
-                );
+                warn(format_args!("dead letters {from} to {to} of queue {} cannot be read", span.key.queue));
                 continue;
             }
             Some(Delivery::Moved { .. } | Delivery::Rebalanced { .. }) | None => continue,
@@ -148,16 +146,29 @@ impl Span {
     }
 }
 
-/// The topic of a group's dead letters.
-fn dead_letter_topic(client: &mut Client, group: &GroupName) -> Result<TopicInfo, CommandError> {
+/// What is said where a command is about nothing.
+pub fn none_selected(group: &GroupName) -> CommandError {
+    CommandError::failed(format!("group {group} has no such dead letter"))
+}
+
+/// The topic of a group's dead letters; `None` for a group that has never had any. One that nobody knows was mistyped.
+fn dead_letter_topic(client: &mut Client, group: &GroupName) -> Result<Option<TopicInfo>, CommandError> {
     let name = GroupTopic::DeadLetters.of(group);
-    client.topic(&name).map_err(|error| match error {
-        ClientError::Refused(failure) if failure.status == Status::TopicNotExist => {
-            let message = format!("group {group} has no dead letters: there is no topic {name}");
-            ClientError::from(Failure::new(Status::TopicNotExist, message)).into()
+    match client.topic(&name) {
+        Err(ClientError::Refused(failure)) if failure.status == Status::TopicNotExist => {}
+        found => return Ok(Some(found?)),
+    }
+    let (status, why) = match client.describe_group(group) {
+        Ok(_) => return Ok(None),
+        Err(ClientError::Refused(failure)) if failure.status == Status::GroupNotExist => {
+            (failure.status, "nobody knows such a group".to_owned())
         }
-        error => error.into(),
-    })
+        // An access key that may not ask this.
+        Err(ClientError::Refused(_)) => (Status::TopicNotExist, format!("there is no topic {name}")),
+        Err(error) => return Err(error.into()),
+    };
+    let message = format!("group {group} has no dead letters: {why}");
+    Err(ClientError::from(Failure::new(status, message)).into())
 }
 
 /// Where a queue's dead letters of the selected time begin and end, and which of them are none any more.

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::OfGroupArguments;
-use super::reading::{DeadLetter, Next, each_dead_letter};
+use super::reading::{DeadLetter, Next, each_dead_letter, none_selected};
 use crate::api::{Redrive, Redriven};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
@@ -32,7 +32,7 @@ pub struct RedriveArguments {
     #[arg(long, value_name = "TOPIC")]
     pub to: Option<TopicName>,
     /// Messages a second [default: as fast as they are stored]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
     pub rate: Option<NonZeroU32>,
     /// Only say how many would go where
     #[arg(long)]
@@ -66,6 +66,8 @@ struct Run<'a> {
     /// Read and not sent yet: of one queue, by the topic that gets them.
     waiting: BTreeMap<TopicName, Vec<QueueOffset>>,
     queue: QueueNumber,
+    /// Whether there was any.
+    is_any: bool,
     sent: u64,
     moved: BTreeMap<TopicName, u64>,
     before: u64,
@@ -83,6 +85,7 @@ pub fn run(arguments: &RedriveArguments, format: OutputFormat) -> Result<(), Com
         begun: Instant::now(),
         waiting: BTreeMap::new(),
         queue: QueueNumber(0),
+        is_any: false,
         sent: 0,
         moved: BTreeMap::new(),
         before: 0,
@@ -97,6 +100,12 @@ pub fn run(arguments: &RedriveArguments, format: OutputFormat) -> Result<(), Com
         Ok(()) if run.is_stopped() => {
             print(format, &view, RedriveView::render)?;
             Err(run.interrupted("stopped by a signal"))
+        }
+        Ok(()) if !run.is_any => {
+            if format == OutputFormat::Json {
+                print(format, &view, RedriveView::render)?;
+            }
+            Err(none_selected(&group))
         }
         Ok(()) => {
             print(format, &view, RedriveView::render)?;
@@ -124,12 +133,16 @@ impl Run<'_> {
         if self.is_stopped() {
             return Ok(Next::Enough);
         }
+        self.is_any = true;
         let from = || letter.topic().and_then(|topic| topic.parse().ok());
         let Some(to) = self.arguments.to.clone().or_else(from) else {
             self.without_topic += 1;
             return Ok(Next::More);
         };
         if self.arguments.dry_run {
+            if !self.moved.contains_key(&to) {
+                self.check_target(&to, letter.queue)?;
+            }
             *self.moved.entry(to).or_default() += 1;
             return Ok(Next::More);
         }
@@ -144,6 +157,13 @@ impl Run<'_> {
             self.send(to, offsets)?;
         }
         Ok(Next::More)
+    }
+
+    /// Fails as a redrive to this topic would.
+    fn check_target(&mut self, to: &TopicName, queue: QueueNumber) -> Result<(), CommandError> {
+        let nothing = Redrive { group: self.group.clone(), queue, offsets: Vec::new(), to: to.clone() };
+        self.client.redrive(nothing)?;
+        Ok(())
     }
 
     fn send_all(&mut self) -> Result<(), CommandError> {
@@ -211,7 +231,10 @@ impl Run<'_> {
     }
 
     fn interrupted(&self, why: &str) -> CommandError {
-        let moved: u64 = if self.arguments.dry_run { 0 } else { self.moved.values().sum() };
+        if self.arguments.dry_run {
+            return CommandError::failed(format!("{why}; nothing was done: this was a dry run"));
+        }
+        let moved: u64 = self.moved.values().sum();
         CommandError::failed(format!(
             "{why}; {} redriven before that, and the same command goes on with the rest",
             letters(moved)
@@ -236,9 +259,6 @@ impl RedriveView {
             .iter()
             .map(|of_topic| format!("{} {done} to {}\n", letters(of_topic.messages), of_topic.topic))
             .collect();
-        if self.topics.is_empty() {
-            text += "no dead letter is selected\n";
-        }
         for (count, what) in [
             (self.before, "had gone to a topic before their turn came"),
             (self.gone, "were gone before their turn came"),
@@ -250,6 +270,10 @@ impl RedriveView {
         }
         text
     }
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "write how many messages a second: a whole number, 1 or more".to_owned())
 }
 
 fn letters(count: u64) -> String {

@@ -4,13 +4,13 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 
 use serde::Serialize;
 
-use super::reading::{DeadLetter, Next, each_dead_letter};
+use super::reading::{DeadLetter, Next, each_dead_letter, none_selected};
 use super::{ListArguments, OfGroupArguments};
 use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
 use crate::cli::message::fields::{Fields, fields_text};
 use crate::cli::message_json::write_message;
-use crate::cli::output::{OutputFormat, Table, on_one_line, print, without_controls};
+use crate::cli::output::{OutputFormat, Table, print};
 
 #[derive(Serialize)]
 struct ListView {
@@ -54,7 +54,7 @@ pub fn run_show(arguments: &OfGroupArguments, format: OutputFormat) -> Result<()
         OutputFormat::Json => output.write_all(line),
         OutputFormat::Text => {
             let fields: Fields = serde_json::from_slice(line).map_err(io::Error::other)?;
-            writeln!(output, "{}", without_controls(&fields_text(&fields)))
+            writeln!(output, "{}", fields_text(&fields))
         }
     })
 }
@@ -79,7 +79,7 @@ fn each_line(
         Ok(Next::More)
     })?;
     output.flush().map_err(CommandError::output)?;
-    if found { Ok(()) } else { Err(CommandError::failed(format!("group {group} has no such dead letter"))) }
+    if found { Ok(()) } else { Err(none_selected(&group)) }
 }
 
 impl LetterView {
@@ -106,8 +106,7 @@ impl ListView {
             return "no dead letters\n".to_owned();
         }
         let mut table = Table::new(["DEAD SINCE", "TOPIC", "KEY", "TAG", "DELIVERIES", "ID"]);
-        let or_none =
-            |text: &Option<String>| text.as_deref().map_or("-".to_owned(), |text| on_one_line(text).into());
+        let or_none = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
         for letter in &self.dead_letters {
             let deliveries = letter.deliveries.map(|deliveries| deliveries.to_string());
             table.row([

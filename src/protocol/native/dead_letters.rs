@@ -49,10 +49,10 @@ pub(super) fn read_request(request: &schema::Request<'_>) -> Option<Result<Reque
 
 fn redrive(body: schema::Redrive<'_>) -> Result<Request, Failure> {
     let (offsets, max) = (body.offsets(), limits::REDRIVE_MESSAGES_MAX);
-    if offsets.is_empty() || offsets.len() > max {
+    if offsets.len() > max {
         let count = offsets.len();
         return Err(Failure::invalid(format_args!(
-            "a redrive names 1 to {max} dead letters, this one {count}"
+            "a redrive names up to {max} dead letters, this one {count}"
         )));
     }
     Ok(Request::Redrive(Redrive {
