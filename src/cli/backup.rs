@@ -6,23 +6,20 @@
 
 mod catalog;
 mod continuation;
+mod place;
 mod restore;
 mod source;
 mod store;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use self::catalog::{
-    CATALOG, Catalog, SegmentCopy, ShardCopy, cannot, is_stored_name, shard_directory, stored_name,
-};
+use self::catalog::{Catalog, SegmentCopy, ShardCopy, cannot, is_stored_name, shard_directory, stored_name};
 use self::source::Source;
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, bytes_for_people, grouped, print};
@@ -35,7 +32,6 @@ use crate::types::{LogPosition, Timestamp};
 pub use self::restore::{RestoreArguments, run as run_restore};
 use self::verify::VerifyArguments;
 
-const LOCK: &str = "lock";
 /// Positions that are tried: each time retention was faster than the copy.
 const ATTEMPTS_MAX: u32 = 20;
 
@@ -125,7 +121,8 @@ fn back_up(
     format: OutputFormat,
 ) -> Result<(), CommandError> {
     let mut source = Source::open(data, server)?;
-    let _lock = take(backup)?;
+    place::check_apart(backup, data)?;
+    let _lock = place::take(backup)?;
     let before = Catalog::read(backup)?;
     check_same_node(backup, &source, before.as_ref())?;
     continuation::check(backup, &mut source, before.as_ref())?;
@@ -145,41 +142,6 @@ fn back_up(
     clean(backup, &catalog)?;
     let view = BackupView::new(backup, &catalog, &run.ways, source.is_running());
     print(format, &view, text)
-}
-
-/// Makes the directory if need be, and keeps others from writing to it meanwhile.
-fn take(backup: &Path) -> Result<File, CommandError> {
-    if !backup.exists() {
-        store::make_directory(backup)?;
-    }
-    let ours = [CATALOG, LOCK];
-    for entry in std::fs::read_dir(backup).map_err(|error| cannot("read", backup, &error))? {
-        let name = entry.map_err(|error| cannot("read", backup, &error))?.file_name();
-        let is_ours = name.to_str().is_some_and(|name| {
-            name == "lost+found"
-                || name.starts_with("shard-")
-                || ours.iter().any(|ours| name.starts_with(ours))
-        });
-        if !is_ours {
-            return Err(CommandError::failed(format!(
-                "{} holds something else ({}): a backup has a directory to itself",
-                backup.display(),
-                name.display()
-            )));
-        }
-    }
-    let path = backup.join(LOCK);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let lock = options.open(&path).map_err(|error| cannot("open", &path, &error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(CommandError::failed(format!(
-            "another backup to {} is running: wait for it",
-            backup.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot("lock", &path, &error)),
-    }
 }
 
 /// What was taken of one node says nothing of another's files.

@@ -117,6 +117,10 @@ pub enum DirectoryError {
     #[error("{path} is no turbopump data directory, and not empty: choose another one with --data")]
     NotOurs { path: PathBuf },
     #[error(
+        "{path} is empty: no broker has stored anything in it. Name the directory that `turbopump serve` has for --data"
+    )]
+    Empty { path: PathBuf },
+    #[error(
         "{file} is missing, and what is beside it is a broker's: restore it from a copy, or write it with the lines `format = \
          {FORMAT}`, `shards = {shards}` and `started = true`, and check with `turbopump log verify` (shards are what \
          directories named shard-0, shard-1 and so on there were)"
@@ -182,7 +186,8 @@ impl DataDirectory {
         let locks = Locks::take(path, Access::Write)?;
         let traces = Traces { path: path.to_owned(), has_made_directory, has_made_lock };
         let existing = read_description(path);
-        let traces = if matches!(existing, Ok(None)) { Some(traces) } else { traces.stay() };
+        // A description that cannot be used is no reason to leave anything there.
+        let traces = if matches!(existing, Ok(Some(_))) { traces.stay() } else { Some(traces) };
         let existing = existing?;
         let shard_count = match (&existing, making.shards) {
             (Some(made), Some(asked)) if made.shards != asked => {
@@ -643,7 +648,7 @@ fn check_empty(path: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// What to say of a directory that is not empty and has no description.
+/// What to say of a directory that has no description.
 pub(super) fn not_described(path: &Path) -> DirectoryError {
     let is_shard = |shard: &u16| path.join(format!("shard-{shard}")).is_dir();
     // One in between may be gone as well.
@@ -652,8 +657,16 @@ pub(super) fn not_described(path: &Path) -> DirectoryError {
         Some(last) if is_shard(&0) && path.join(SECRET).exists() => {
             DirectoryError::DescriptionMissing { file: path.join(DESCRIPTION), shards: last + 1 }
         }
+        _ if is_empty(path) => DirectoryError::Empty { path: path.to_owned() },
         _ => DirectoryError::NotOurs { path: path.to_owned() },
     }
+}
+
+/// Whether there is nothing in it, but for what says nothing.
+fn is_empty(path: &Path) -> bool {
+    let Ok(mut entries) = fs::read_dir(path) else { return false };
+    entries
+        .all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK || entry.file_name() == "lost+found"))
 }
 
 /// Whether there is anything but directories below; also when that cannot be told.

@@ -1,11 +1,13 @@
 //! Backups of brokers that run, of those that do not, and what is made of them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use turbopump::client::{Message, Start};
@@ -233,7 +235,7 @@ fn backed_up(directory: &Path) -> (PathBuf, PathBuf) {
     let (data, backup) = (directory.join("data"), directory.join("backup"));
     let node = Node::start(&data);
     create_topic(&mut node.client(), "orders", 1);
-    feed(&node, 0, 40 * MIB);
+    feed(&node, 0, 60 * MIB);
     back_up(&node, &data, &backup, &["--copy"]).well();
     node.stop();
     (data, backup)
@@ -245,8 +247,12 @@ fn damage_is_named_and_nothing_is_made_of_it() {
     let (data, backup) = backed_up(directory.path());
     let restored = directory.path().join("restored");
     let files = files_with(&backup, "/shard-0/");
-    assert!(files.len() > 2, "{files:?}");
-    let damages: [fn(&Path); 3] = [
+    assert!(files.len() > 3, "{files:?}");
+    let damages: [fn(&Path); 4] = [
+        |file| {
+            let mut longer = fs::OpenOptions::new().append(true).open(file).expect("a file");
+            longer.write_all(&[0; 4096]).expect("it can be written");
+        },
         |file| {
             let mut bytes = fs::read(file).expect("a file");
             let middle = bytes.len() / 2;
@@ -305,7 +311,16 @@ fn what_would_go_wrong_is_refused_in_words() {
     refused(back_up(&other, &at("other"), &backup, &[]), "a backup of another node");
     refused(back_up(&node, &data, &at("b"), &["--server", "127.0.0.1:1"]), "leads to none");
     refused(back_up(&node, &at("nowhere"), &at("b"), &[]), "does not exist");
-    refused(back_up(&node, &data, &data, &[]), "holds something else");
+    refused(back_up(&node, &data, &data, &[]), "both the backup and the data directory");
+    refused(back_up(&node, &data, &data.join("b/c"), &[]), "lies in the data directory");
+    refused(restore(&backup, &backup.join("new"), &[]), "lies in the backup");
+    refused(restore(&backup, &backup, &[]), "both the backup and the data directory");
+    fs::create_dir(at("empty")).expect("a directory");
+    refused(back_up_stopped(&at("empty"), &at("b")), "is empty: no broker");
+    refused(
+        command::run(None, &["log", "verify", "--data", text(&at("empty"))], None),
+        "is empty: no broker",
+    );
     fs::create_dir(at("taken")).expect("a directory");
     fs::write(at("taken").join("letter"), "dear").expect("a file");
     refused(back_up(&node, &data, &at("taken"), &[]), "holds something else (letter)");
@@ -315,14 +330,107 @@ fn what_would_go_wrong_is_refused_in_words() {
     // A broker does not take a backup for its directory.
     let started = Setup::new(&backup).try_start().err().expect("it is none").stderr;
     assert!(started.contains("no turbopump data directory"), "{started}");
-    for (path, mode) in [(&backup, 0o700), (&backup.join("backup.toml"), 0o600)] {
-        assert_eq!(fs::metadata(path).expect("it is there").mode() & 0o777, mode);
-    }
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+    assert_eq!((mode(&backup), mode(&backup.join("backup.toml"))), (0o700, 0o600));
+    assert!(!data.join("b").exists() && !backup.join("new").exists());
     let lock = fs::File::open(backup.join("lock")).expect("a file");
     lock.lock().expect("nobody has it");
     refused(back_up(&node, &data, &backup, &[]), "another backup to");
     drop(lock);
     back_up(&node, &data, &backup, &[]).well();
+}
+
+/// Whoever may look into it may read messages. One that was opened to others later stays so.
+#[test]
+fn a_directory_that_was_there_is_closed_to_others() {
+    let directory = test_directory();
+    let (data, backup) = (directory.path().join("data"), directory.path().join("backup"));
+    drop(Node::start(&data).stop());
+    let mode = || fs::metadata(&backup).expect("it is there").mode() & 0o777;
+    let set = |mode| fs::set_permissions(&backup, fs::Permissions::from_mode(mode)).expect("it is ours");
+    fs::create_dir(&backup).expect("a directory");
+    set(0o755);
+    fs::write(backup.join("letter"), "dear").expect("a file");
+    back_up_stopped(&data, &backup).badly(1);
+    assert_eq!(mode(), 0o755, "somebody else's");
+    fs::remove_file(backup.join("letter")).expect("it is there");
+    back_up_stopped(&data, &backup).well();
+    assert_eq!(mode(), 0o700);
+    set(0o750);
+    back_up_stopped(&data, &backup).well();
+    assert_eq!(mode(), 0o750);
+}
+
+/// Links and pipes in the place of a backup's own files: nothing is written where they lead to, and nobody waits for them.
+#[test]
+fn what_is_no_file_of_a_backup_is_refused() {
+    let directory = test_directory();
+    let at = |name: &str| directory.path().join(name);
+    let (data, backup, restored) = (at("data"), at("backup"), at("restored"));
+    drop(Node::start(&data).stop());
+    back_up_stopped(&data, &backup).well();
+    let refused = |outcome: Outcome, part: &str| {
+        let told = outcome.badly(1);
+        assert!(told.contains(part), "{told}");
+    };
+    let pipe = |path: &Path| {
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a file system with FIFOs");
+    };
+    fs::remove_file(backup.join("lock")).expect("it is there");
+    pipe(&backup.join("lock"));
+    refused(back_up_stopped(&data, &backup), "is a FIFO");
+    fs::remove_file(backup.join("lock")).expect("it is there");
+    // What a run that was cut off may have left is none of those either.
+    pipe(&backup.join("backup.toml.new"));
+    back_up_stopped(&data, &backup).well();
+    pipe(&at("pipe"));
+    refused(restore(&backup, &at("pipe"), &[]), "is no directory");
+
+    let (shard, elsewhere) = (backup.join("shard-0"), at("elsewhere"));
+    fs::rename(&shard, &elsewhere).expect("it is there");
+    std::os::unix::fs::symlink(&elsewhere, &shard).expect("a link");
+    for outcome in [back_up_stopped(&data, &backup), verify(&backup), restore(&backup, &restored, &[])] {
+        refused(outcome, "is a symbolic link, and no directory");
+    }
+    fs::remove_file(&shard).expect("it is there");
+    fs::rename(&elsewhere, &shard).expect("it is there");
+    verify(&backup).well();
+    let segment = files_with(&backup, "/shard-0/").remove(0);
+    fs::rename(&segment, at("segment")).expect("it is there");
+    std::os::unix::fs::symlink(at("segment"), &segment).expect("a link");
+    let told = verify(&backup);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("it is a symbolic link"), "{told:?}");
+    refused(restore(&backup, &restored, &[]), "it is a symbolic link");
+    back_up_stopped(&data, &backup).well();
+    verify(&backup).well();
+    restore(&backup, &restored, &[]).well();
+}
+
+/// A broker takes what a killed restore has left for no data directory of its own, and leaves nothing in it.
+#[test]
+fn what_a_killed_restore_has_left_stays_as_it_is() {
+    let directory = test_directory();
+    let at = |name: &str| directory.path().join(name);
+    let (data, backup, restored) = (at("data"), at("backup"), at("restored"));
+    drop(Node::start(&data).stop());
+    back_up_stopped(&data, &backup).well();
+    restore(&backup, &restored, &[]).well();
+    let names = || {
+        let entries = fs::read_dir(&restored).expect("a directory");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    for last in ["turbopump.toml", "secret"] {
+        fs::remove_file(restored.join(last)).expect("it is there");
+        let before = names();
+        let refused = Setup::new(&restored).try_start().err().expect("it is none").stderr;
+        assert!(
+            refused.contains("turbopump.toml is missing") || refused.contains("no turbopump data"),
+            "{refused}"
+        );
+        assert_eq!(names(), before);
+    }
 }
 
 /// The directory that it is of may be an older copy, or a restored one that has gone its own way: what only the backup has stays.

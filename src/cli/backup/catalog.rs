@@ -145,6 +145,20 @@ pub fn fresh(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Makes the file of such a name, in the place of whatever has it: that was cut off, or is none of ours.
+pub fn make_fresh(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Whether that is what the directory of a shard is called.
+pub fn is_shard_name(name: &str) -> bool {
+    name.strip_prefix("shard-").is_some_and(|number| number.parse::<u16>().is_ok())
+}
+
 /// Where a shard's files are.
 pub fn shard_directory(backup: &Path, shard: u16) -> PathBuf {
     backup.join(format!("shard-{shard}"))
@@ -313,8 +327,7 @@ impl Catalog {
             let checksum = crc32c::crc32c(text.as_bytes());
             text += &format!("{CHECKSUM}{checksum:08x}\n");
             let fresh = fresh(&path);
-            let mut made =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            let mut made = make_fresh(&fresh)?;
             made.write_all(text.as_bytes())?;
             made.sync_all()?;
             fs::rename(&fresh, &path)?;

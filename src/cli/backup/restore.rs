@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::catalog::{Catalog, ShardCopy, cannot, shard_directory};
-use super::{store, verify};
+use super::{place, store, verify};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
@@ -60,6 +60,7 @@ pub fn run(arguments: &RestoreArguments, format: OutputFormat) -> Result<(), Com
     let catalog = verify::catalog(backup)?;
     let files = catalog.node_files()?;
     let files = if arguments.new_node { files.into_new_node().map_err(CommandError::failed)? } else { files };
+    place::check_apart(backup, data)?;
     let _lock = take(data)?;
     if let Err(error) = fill(backup, data, &catalog, &files) {
         // What was made is of no use, and may be what fills the disk.
@@ -87,6 +88,8 @@ pub fn run(arguments: &RestoreArguments, format: OutputFormat) -> Result<(), Com
 fn take(data: &Path) -> Result<File, CommandError> {
     if !data.exists() {
         store::make_directory(data)?;
+    } else if !data.is_dir() {
+        return Err(CommandError::failed(format!("{} is no directory: name another one", data.display())));
     }
     let lock = File::open(data).map_err(|error| cannot("open", data, &error))?;
     match lock.try_lock() {
@@ -139,12 +142,18 @@ fn fill_shard(
     for segment in &shard.segments {
         let from = shard_directory(backup, shard.shard).join(segment.name());
         let to = log.join(segment_name(LogPosition(segment.base)));
+        let damaged = |why: &str| {
+            CommandError::failed(format!(
+                "{} is damaged: {why}. Nothing was restored: see `turbopump backup verify`",
+                from.display()
+            ))
+        };
+        if let Some(why) = verify::wrong_shape(&from, segment) {
+            return Err(damaged(&why));
+        }
         let crc = store::restore(&from, segment.stored, (&to, segment.bytes), &progress)?;
         if crc != segment.crc32c {
-            return Err(CommandError::failed(format!(
-                "{} is damaged: its checksum does not fit. Nothing was restored: see `turbopump backup verify`",
-                from.display()
-            )));
+            return Err(damaged("its checksum does not fit"));
         }
     }
     let manifest = shard.log(shard_count)?.manifest_file();

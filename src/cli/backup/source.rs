@@ -9,6 +9,7 @@ use futures_lite::future::block_on;
 use crate::broker::LOG_PLACED;
 use crate::cli::backup::catalog::cannot;
 use crate::cli::error::CommandError;
+use crate::cli::output::warn;
 use crate::cli::server::ServerArguments;
 use crate::client::Client;
 use crate::disk::DiskError;
@@ -145,10 +146,10 @@ fn durable(client: &mut Client, shards: usize) -> Result<Vec<LogPosition>, Comma
             None => return Ok(durable),
             // It stores nothing any more, and has not answered what is not durable: the rest is worth a copy.
             Some(shard) if begun.elapsed() > DURABLE_TIMEOUT => {
-                eprintln!(
-                    "turbopump: shard {shard} does not store what it was sent last (see `turbopump status`): the backup has \
+                warn(format_args!(
+                    "shard {shard} does not store what it was sent last (see `turbopump status`): the backup has \
                      what is durable"
-                );
+                ));
                 return Ok(durable);
             }
             Some(_) => std::thread::sleep(LOOK_INTERVAL),

@@ -1,13 +1,12 @@
 //! How files get into a backup and out of it: read through direct I/O, summed up, and durable before anything relies on them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use futures_lite::future::block_on;
 
-use crate::cli::backup::catalog::{FileIdentity, cannot, fresh};
+use crate::cli::backup::catalog::{FileIdentity, cannot, fresh, make_fresh};
 use crate::cli::error::CommandError;
 use crate::disk::plain::PlainDisk;
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -135,9 +134,7 @@ pub fn write_fresh<T>(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let mut made = options.open(path).map_err(|error| not_written(path, &error))?;
+    let mut made = make_fresh(path).map_err(|error| not_written(path, &error))?;
     let written = write(&mut made)?;
     made.sync_all().map_err(|error| not_written(path, &error))?;
     Ok(written)

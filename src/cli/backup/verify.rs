@@ -6,10 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::catalog::{CATALOG, Catalog, SegmentCopy, shard_directory};
-use super::store;
+use super::{place, store};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
+use crate::types::not_regular;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -49,26 +50,34 @@ struct DamagedView {
 
 /// The backup in a directory, which must be there.
 pub fn catalog(backup: &Path) -> Result<Catalog, CommandError> {
-    Catalog::read(backup)?.ok_or_else(|| {
+    let catalog = Catalog::read(backup)?.ok_or_else(|| {
         CommandError::failed(format!(
             "{} holds no complete backup: there is no {CATALOG} in it",
             backup.display()
         ))
-    })
+    })?;
+    place::check_shards(backup)?;
+    Ok(catalog)
 }
 
-/// Why a file is not as it was written.
-pub fn problem(path: &Path, segment: &SegmentCopy, progress: impl Fn(u64)) -> Option<String> {
-    let found = match std::fs::metadata(path) {
+/// Why a file cannot be as it was written, whatever its bytes are.
+pub fn wrong_shape(path: &Path, segment: &SegmentCopy) -> Option<String> {
+    let found = match std::fs::symlink_metadata(path) {
         Err(error) => return Some(error.to_string()),
         Ok(found) => found,
     };
-    if !found.is_file() || found.len() != segment.stored {
-        return Some(format!(
-            "it has {} bytes, {} were written",
-            grouped(found.len()),
-            grouped(segment.stored)
-        ));
+    if let Some(what) = not_regular(found.file_type()) {
+        return Some(format!("it is {what}, and no file"));
+    }
+    let (bytes, stored) = (found.len(), segment.stored);
+    (bytes != stored).then(|| format!("it has {} bytes, {} were written", grouped(bytes), grouped(stored)))
+}
+
+/// Why a file is not as it was written.
+fn problem(path: &Path, segment: &SegmentCopy, progress: impl Fn(u64)) -> Option<String> {
+    let shape = wrong_shape(path, segment);
+    if shape.is_some() {
+        return shape;
     }
     let read = store::read(path, segment.stored, |piece| {
         progress(piece.len() as u64);
