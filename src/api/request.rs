@@ -21,6 +21,7 @@ use crate::types::{
 #[derive(Clone, Debug)]
 pub enum Request {
     Produce(Produce),
+    ProduceCopies(ProduceCopies),
     Fetch(Fetch),
     Watch(Watch),
     FindOffset {
@@ -97,6 +98,7 @@ impl Request {
         let of_queue = |kind, key| RequestSubject::of_queue(kind, key, None);
         match self {
             Request::Produce(produce) => of_queue("produce", produce.key),
+            Request::ProduceCopies(copies) => of_queue("produce", copies.produce.key),
             Request::Fetch(fetch) => RequestSubject::of_queue("fetch", fetch.key, Some(fetch.offset)),
             Request::Watch(_) => RequestSubject::of("watch"),
             Request::FindOffset { key, .. } => of_queue("find-offset", *key),
@@ -157,6 +159,16 @@ pub struct Produce<B = Bytes> {
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
     pub batch: B,
+}
+
+/// Append one batch of copies of stored messages to one queue: as [`Produce`], but that their properties are taken as they are,
+/// whatever names they have.
+#[derive(Clone, Debug)]
+pub struct ProduceCopies<B = Bytes> {
+    pub produce: Produce<B>,
+    /// The offset that the first message must get, or nothing is stored
+    /// ([`OffsetOutOfRange`](super::Status::OffsetOutOfRange)). Whoever sends such a batch again stores nothing twice.
+    pub at: Option<QueueOffset>,
 }
 
 /// Batches of one queue from the one that holds `offset` on. At least one batch is returned when there is one,

@@ -10,7 +10,7 @@ use super::readers::Coming;
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
 use super::writer::PlaceRefusal;
-use crate::api::{CommitOffset, Failure, Produce, QueueInfo, Redrive, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, Produce, ProduceCopies, QueueInfo, Redrive, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
@@ -35,6 +35,7 @@ impl<D: Disk> Broker<D> {
         let shard_count = self.options.shard_count;
         match request {
             Request::Produce(Produce { key, .. })
+            | Request::ProduceCopies(ProduceCopies { produce: Produce { key, .. }, .. })
             | Request::FindOffset { key, .. }
             | Request::CommitOffset(CommitOffset { key, .. })
             | Request::CommittedOffset { key, .. } => key.queue.shard(shard_count),
@@ -130,7 +131,12 @@ impl<D: Disk> Broker<D> {
         }
         let request = match request {
             // Checked by the shard that took them: the other one only places them.
-            Request::Produce(produce) => PeerRequest::Produce(self.check_produce(produce)?),
+            Request::Produce(produce) => {
+                PeerRequest::Produce { produce: self.check_produce(produce)?, at: None }
+            }
+            Request::ProduceCopies(ProduceCopies { produce, at }) => {
+                PeerRequest::Produce { produce: self.check_produce(produce)?, at }
+            }
             Request::Hold(hold) => PeerRequest::Hold(self.check_hold(hold)?),
             request => PeerRequest::Client(request),
         };
@@ -164,9 +170,8 @@ impl<D: Disk> Broker<D> {
     /// Carries out a request that belongs to this shard.
     pub(super) async fn handle_here(self: &Rc<Self>, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Produce(produce) => {
-                self.produce_here(&self.check_produce(produce)?).await.map(Reply::Produced)
-            }
+            Request::Produce(produce) => self.store(produce, None).await,
+            Request::ProduceCopies(ProduceCopies { produce, at }) => self.store(produce, at).await,
             Request::Fetch(fetch) => self.fetch(fetch).await.map(Reply::Fetched),
             Request::Watch(watch) => Ok(Reply::Watched(self.watch(&watch).await)),
             Request::FindOffset { key, spec } => self.find_offset(key, spec).await.map(Reply::OffsetFound),
@@ -232,6 +237,10 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    async fn store(&self, produce: Produce, at: Option<QueueOffset>) -> Result<Reply, Failure> {
+        self.produce_here(&self.check_produce(produce)?, at).await.map(Reply::Produced)
+    }
+
     /// Stores a group's place; durable when answered.
     async fn commit_offset(&self, commit: CommitOffset) -> Result<Reply, Failure> {
         let ask = async || match commit.member.clone() {
@@ -251,11 +260,13 @@ impl<D: Disk> Broker<D> {
 
     /// Places a commit; `None` when it is so already.
     fn try_commit(&self, commit: &CommitOffset) -> Result<Option<Placement>, PlaceRefusal> {
-        let Some(changes) = self.commit_changes(commit)? else { return Ok(None) };
+        let changes = self.commit_changes(commit)?;
+        // What is so already is said again by whoever wants the group kept.
+        self.note_use(&commit.group);
+        let Some(changes) = changes else { return Ok(None) };
         let placement = self.writer.try_changes(changes, Level::Durable)?;
         self.passed.borrow_mut().remove(&commit.group, commit.key);
         self.reader_commits.remove(&commit.group, commit.key);
-        self.note_use(&commit.group);
         Ok(Some(placement))
     }
 

@@ -33,7 +33,11 @@ pub enum PeerRequest {
     /// A client's request that belongs to the shard asked.
     Client(Request),
     /// Such requests of clients whose batch was checked by the shard that took them; answered as those are.
-    Produce(Produce<OwnedBatch>),
+    Produce {
+        produce: Produce<OwnedBatch>,
+        /// See [`ProduceCopies`](crate::api::ProduceCopies).
+        at: Option<QueueOffset>,
+    },
     Hold(Hold<OwnedBatch>),
     Publish(Publication),
     /// A topic is to be written to; told the control shard, which makes it with so many queues where it is not there.

@@ -57,16 +57,25 @@ impl<D: Disk> Broker<D> {
         Ok(Hold { key, level, batch, release })
     }
 
-    /// Stores a checked batch in a queue of this shard.
-    pub(super) async fn produce_here(&self, produce: &Produce<OwnedBatch>) -> Result<Produced, Failure> {
-        let batch = produce.batch.view();
-        let pending = self.writer.place(|| self.produce(produce.key, produce.level, &batch)).await?;
+    /// Stores a checked batch in a queue of this shard, `at` an offset if one is named.
+    pub(super) async fn produce_here(
+        &self,
+        produce: &Produce<OwnedBatch>,
+        at: Option<QueueOffset>,
+    ) -> Result<Produced, Failure> {
+        let Produce { key, level, batch } = produce;
+        let batch = batch.view();
+        let pending = self.writer.place(|| self.produce_at(*key, *level, at, &batch)).await?;
         self.settled(&pending).await
     }
 
     /// Stores a batch that another shard was given.
-    pub(super) async fn produce_for_peer(&self, produce: &Produce<OwnedBatch>) -> Result<PeerReply, Failure> {
-        self.produce_here(produce).await.map(Reply::Produced).map(PeerReply::Client)
+    pub(super) async fn produce_for_peer(
+        &self,
+        produce: &Produce<OwnedBatch>,
+        at: Option<QueueOffset>,
+    ) -> Result<PeerReply, Failure> {
+        self.produce_here(produce, at).await.map(Reply::Produced).map(PeerReply::Client)
     }
 
     /// Places a checked batch in a queue of this shard. Nothing waits here; the answer is due when
@@ -77,11 +86,24 @@ impl<D: Disk> Broker<D> {
         level: Option<Level>,
         batch: &CheckedBatch<'_>,
     ) -> Result<PendingProduce, PlaceRefusal> {
+        self.produce_at(key, level, None, batch)
+    }
+
+    /// The same; with an offset, only if that is what the first message gets.
+    pub fn produce_at(
+        &self,
+        key: QueueKey,
+        level: Option<Level>,
+        at: Option<QueueOffset>,
+        batch: &CheckedBatch<'_>,
+    ) -> Result<PendingProduce, PlaceRefusal> {
         self.check_not_shutting_down()?;
         let queue = self.queue(key)?;
         let level = level.unwrap_or_else(|| self.level_of(key));
-        let PlacedBatch { base_offset, placement } =
-            self.writer.try_batch(Destination::Queue(&queue), batch, level)?;
+        let PlacedBatch { base_offset, placement } = match at {
+            None => self.writer.try_batch(Destination::Queue(&queue), batch, level)?,
+            Some(offset) => self.writer.try_batch_at(&queue, offset, batch, level)?,
+        };
         self.writer.note_produced(batch);
         Ok(PendingProduce { base_offset, placement, level })
     }

@@ -249,6 +249,28 @@ impl<D: Disk> Writer<D> {
         self.append(to, batch, level)
     }
 
+    /// Places a batch of messages if the first of them gets this offset.
+    pub fn try_batch_at(
+        &self,
+        queue: &Queue,
+        offset: QueueOffset,
+        batch: &CheckedBatch<'_>,
+        level: Level,
+    ) -> Result<PlacedBatch, PlaceRefusal> {
+        let to = Destination::Queue(queue);
+        self.check(to)?;
+        self.place_earlier(to)?;
+        let next = queue.next_offset.get();
+        if next != offset {
+            return Err(Failure::new(
+                Status::OffsetOutOfRange,
+                format!("nothing was stored: the next message of the queue gets offset {next}, not {offset}"),
+            )
+            .into());
+        }
+        self.append(to, batch, level)
+    }
+
     fn append(
         &self,
         to: Destination<'_>,

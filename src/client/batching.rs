@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::limits;
 use crate::types::{QueueNumber, Timestamp};
 use crate::wire::batch::BatchBuilder;
-use crate::wire::origin::Attributes;
+use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::{Record, RecordError};
 
 /// A message to be sent. Nothing is copied but into its batch.
@@ -25,6 +25,19 @@ pub struct Message<'a> {
     pub body: &'a [u8],
     /// Overrides the choice by key.
     pub queue: Option<QueueNumber>,
+    /// Set in a copy of a message that was stored before: what it keeps of it beside its parts.
+    pub original: Option<Original>,
+}
+
+/// What a copy of a stored message keeps of it that nobody but its producer, or the broker that took it, could say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// When its producer made it, by the producer's clock.
+    pub born_time: Timestamp,
+    /// How the body is compressed, and whether the message was part of a transaction.
+    pub attributes: Attributes,
+    /// Where it came from, if the broker that took it said so.
+    pub origin: Option<Origin>,
 }
 
 /// Both clocks, read by the driver.
@@ -71,6 +84,8 @@ pub(super) struct SealedBatch {
     pub(super) refused: Option<Instant>,
     /// Whether it was refused because its topic's number was out of date.
     pub(super) renamed: bool,
+    /// Whether it was sent before and had no answer.
+    pub(super) uncertain: bool,
 }
 
 impl Partitioner {
@@ -115,23 +130,29 @@ impl Partitioner {
 }
 
 impl OpenBatch {
-    /// An empty batch in the memory of an earlier one.
-    pub(super) fn new(memory: Vec<u8>, first_sequence: u64, now: Now) -> Self {
-        let builder = BatchBuilder::reusing(memory, now.wall);
-        Self { builder, born: now.wall, first_sequence }
+    /// An empty batch in the memory of an earlier one, for a first message that was born then.
+    pub(super) fn new(memory: Vec<u8>, first_sequence: u64, born: Timestamp) -> Self {
+        let builder = BatchBuilder::reusing(memory, born);
+        Self { builder, born, first_sequence }
     }
 
-    /// Whether `record` still belongs into this batch: the first always does.
-    pub(super) fn takes(&self, record: &Record<'_>, limits: &BatchLimits) -> bool {
+    /// Whether `record` still belongs into this batch: the first always does. A batch's times of birth lie within 24 days of
+    /// the first one, which those of copies may not.
+    pub(super) fn takes(&self, record: &Record<'_>, born: Timestamp, limits: &BatchLimits) -> bool {
         self.builder.is_empty()
             || self.builder.fits(record)
                 && self.builder.batch_bytes() + record.encoded_bytes() <= limits.bytes
+                && i32::try_from(self.born_delta(born)).is_ok()
     }
 
     pub(super) fn push(&mut self, record: &Record<'_>, born: Timestamp) {
-        let delta = i128::from(born.0) - i128::from(self.born.0);
+        let delta = self.born_delta(born);
         let born_delta_ms = i32::try_from(delta).unwrap_or(if delta < 0 { i32::MIN } else { i32::MAX });
         self.builder.push(&Record { born_delta_ms, ..*record });
+    }
+
+    fn born_delta(&self, born: Timestamp) -> i128 {
+        i128::from(born.0) - i128::from(self.born.0)
     }
 
     /// Whether the next message would be one too many.
@@ -154,6 +175,7 @@ impl OpenBatch {
             first_sequence: self.first_sequence,
             refused: None,
             renamed: false,
+            uncertain: false,
         }
     }
 }
@@ -179,9 +201,16 @@ impl Message<'_> {
     /// [`Hold`](crate::api::Hold). `queue` is not part of it.
     pub fn to_batch(&self, born: Timestamp) -> Result<Bytes, RecordError> {
         let record = record(self)?;
-        let mut builder = BatchBuilder::new(born);
+        let mut builder = BatchBuilder::new(self.born(born));
         builder.push(&record);
         Ok(builder.finish().into())
+    }
+}
+
+impl Message<'_> {
+    /// When it was made, unless it is a copy: now.
+    pub(super) fn born(&self, now: Timestamp) -> Timestamp {
+        self.original.map_or(now, |original| original.born_time)
     }
 }
 
@@ -193,8 +222,8 @@ pub(super) fn record<'a>(message: &Message<'a>) -> Result<Record<'a>, RecordErro
         properties: message.properties,
         body: message.body,
         born_delta_ms: 0,
-        attributes: Attributes::default(),
-        origin: None,
+        attributes: message.original.map(|original| original.attributes).unwrap_or_default(),
+        origin: message.original.and_then(|original| original.origin),
     };
     record.check()?;
     record.check_text()?;
@@ -240,10 +269,10 @@ mod tests {
     #[test]
     fn a_batch_ends_at_its_limits_and_keeps_times_of_birth() {
         let limits = BatchLimits::within_protocol(1_000, 3, Duration::ZERO);
-        let mut batch = OpenBatch::new(b"rubbish".to_vec(), 9, now());
+        let mut batch = OpenBatch::new(b"rubbish".to_vec(), 9, now().wall);
         let small = record(&Message { body: b"x", ..Message::default() }).expect("a small message");
         for (count, born) in [(1, 1_000), (2, 990), (3, 1_020)] {
-            assert!(!batch.is_full(&limits) && batch.takes(&small, &limits));
+            assert!(!batch.is_full(&limits) && batch.takes(&small, Timestamp(born), &limits));
             batch.push(&small, Timestamp(born));
             assert_eq!(batch.record_count(), count);
         }
@@ -259,13 +288,39 @@ mod tests {
         let limits = BatchLimits::within_protocol(1_000, 100, Duration::ZERO);
         let large = record(&Message { body: &[0; 5_000], ..Message::default() }).expect("a legal message");
         let small = record(&Message { body: b"x", ..Message::default() }).expect("a small message");
-        let mut batch = OpenBatch::new(Vec::new(), 0, now());
-        assert!(batch.takes(&large, &limits));
+        let mut batch = OpenBatch::new(Vec::new(), 0, now().wall);
+        assert!(batch.takes(&large, Timestamp(0), &limits));
         batch.push(&large, Timestamp(0));
         assert!(batch.is_full(&limits));
-        let mut batch = OpenBatch::new(Vec::new(), 0, now());
+        let mut batch = OpenBatch::new(Vec::new(), 0, now().wall);
         batch.push(&small, Timestamp(0));
-        assert!(!batch.takes(&large, &limits));
+        assert!(!batch.takes(&large, Timestamp(0), &limits));
+    }
+
+    #[test]
+    fn a_copy_that_is_much_older_makes_a_batch_of_its_own() {
+        let limits = BatchLimits::within_protocol(1_000, 100, Duration::ZERO);
+        let record = record(&Message { body: b"x", ..Message::default() }).expect("a small message");
+        let (now, longest) = (Timestamp(1_700_000_000_000), i32::MAX as u64);
+        let mut batch = OpenBatch::new(Vec::new(), 0, now);
+        batch.push(&record, now);
+        assert!(batch.takes(&record, Timestamp(now.0 - longest), &limits));
+        assert!(batch.takes(&record, Timestamp(now.0 + longest), &limits));
+        for far in [0, now.0 - longest - 2, now.0 + longest + 1, u64::MAX] {
+            assert!(!batch.takes(&record, Timestamp(far), &limits), "{far}");
+        }
+    }
+
+    #[test]
+    fn a_copy_keeps_what_it_is_a_copy_of() {
+        let origin = Origin::new(7, 3, "10.1.2.3:4000".parse().expect("an address"));
+        let attributes = Attributes { encoding: crate::wire::origin::BodyEncoding::Zlib, committed: true };
+        let original = Some(Original { born_time: Timestamp(5), attributes, origin: Some(origin) });
+        let message = Message { body: b"x", original, ..Message::default() };
+        let bytes = message.to_batch(now().wall).expect("a small message");
+        let batch = CheckedBatch::check_incoming(&bytes).expect("well formed");
+        let record = batch.records().next().expect("one message");
+        assert_eq!((record.attributes(), record.origin()), (attributes, Some(origin)));
     }
 
     #[test]

@@ -655,6 +655,7 @@ pub(super) fn alone(outcome: Result<Reply, ClientError>) -> Result<Vec<Result<Re
 pub(super) fn is_repeatable(request: &Request) -> bool {
     match request {
         Request::Produce(_)
+        | Request::ProduceCopies(_)
         | Request::CreateTopic(_)
         | Request::DeleteTopic(_)
         | Request::CreateInstance(_)

@@ -91,7 +91,12 @@ impl Call {
             Start::Time(time) => Some(OffsetSpec::Time(time)),
             Start::Ago(span) => Some(OffsetSpec::Ago(span)),
         };
-        let stop = (reader.options.until == Until::End).then_some(OffsetSpec::Last);
+        let stop = match reader.options.until {
+            Until::Forever => None,
+            Until::End => Some(OffsetSpec::Last),
+            Until::Time(time) => Some(OffsetSpec::Time(time)),
+            Until::Ago(span) => Some(OffsetSpec::Ago(span)),
+        };
         let mut requests = Vec::new();
         for &key in &keys {
             let committed = reader.group.iter().map(|group| {
@@ -200,7 +205,8 @@ impl Reader {
         let is_beyond = |queue: &StartOffset| {
             queue.committed.is_none() && queue.stop_at.is_some_and(|end| queue.from > end)
         };
-        if self.options.out_of_range != OutOfRange::Fail || !starts.iter().all(is_beyond) {
+        let ends_there = self.options.until == Until::End;
+        if self.options.out_of_range != OutOfRange::Fail || !ends_there || !starts.iter().all(is_beyond) {
             return Ok(());
         }
         let longest = starts.iter().filter_map(|queue| Some((queue.stop_at?, queue.key))).max();
@@ -225,7 +231,7 @@ impl Reader {
             };
             let stop_at = match self.options.until {
                 Until::Forever => None,
-                Until::End => Some(answers.offset()?),
+                Until::End | Until::Time(_) | Until::Ago(_) => Some(answers.offset()?),
             };
             starts.push(StartOffset { key, committed, from: committed.unwrap_or(start), stop_at });
         }

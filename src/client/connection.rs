@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::api::{Reply, Request, StageTimes};
 use crate::limits;
 use crate::protocol::native::DecodedReply;
-use crate::types::{Identity, Level, QueueKey};
+use crate::types::{Identity, Level, QueueKey, QueueOffset};
 
 use super::channel::{Channel, is_temporary};
 use super::core::{Correlation, ProtocolCore};
@@ -147,6 +147,27 @@ impl Connection {
     ) -> Result<Correlation, ClientError> {
         self.channel.check()?;
         let correlation = self.channel.core.begin_produce(key, level, batch.len())?;
+        self.send_payload(batch)?;
+        Ok(correlation)
+    }
+
+    /// The same for copies of stored messages, which keep all of their properties; the first must get the offset `at` if there
+    /// is one, or nothing is stored.
+    pub fn submit_copies(
+        &mut self,
+        key: QueueKey,
+        level: Option<Level>,
+        at: Option<QueueOffset>,
+        batch: &[u8],
+    ) -> Result<Correlation, ClientError> {
+        self.channel.check()?;
+        let correlation = self.channel.core.begin_copies((key, level, at), batch.len())?;
+        self.send_payload(batch)?;
+        Ok(correlation)
+    }
+
+    /// Sends the head of a request that was begun, and its payload.
+    fn send_payload(&mut self, batch: &[u8]) -> Result<(), ClientError> {
         let head_bytes = self.channel.core.outgoing().len();
         let written = match self.channel.stream.write_both(self.channel.core.outgoing(), batch) {
             Ok(count) => count,
@@ -155,8 +176,7 @@ impl Connection {
         };
         self.channel.core.sent(written.min(head_bytes));
         self.channel.core.append(&batch[written.saturating_sub(head_bytes)..]);
-        self.flush()?;
-        Ok(correlation)
+        self.flush()
     }
 
     /// Sends everything that was submitted. Meanwhile answers are read, but not handed out.

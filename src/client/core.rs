@@ -26,7 +26,7 @@ use crate::api::{Failure, Request, StageTimes, Status};
 use crate::protocol::native::{
     DecodedReply, MalformedReply, RequestEncoder, decode_proved, decode_reply, reply_stages,
 };
-use crate::types::{Identity, Level, QueueKey};
+use crate::types::{Identity, Level, QueueKey, QueueOffset};
 use crate::wire::frame::{self, CHALLENGE_BYTES, FrameError};
 
 use super::credentials::{Credentials, SentProof};
@@ -150,6 +150,13 @@ impl ProtocolCore {
         if let Request::Produce(produce) = request {
             return self.submit_produce(produce.key, produce.level, &produce.batch);
         }
+        if let Request::ProduceCopies(copies) = request {
+            let produce = &copies.produce;
+            let correlation =
+                self.begin_copies((produce.key, produce.level, copies.at), produce.batch.len())?;
+            self.append(&produce.batch);
+            return Ok(correlation);
+        }
         let correlation = self.next_correlation()?;
         self.encoder.encode(&mut self.outgoing, correlation, request)?;
         Ok(self.taken(correlation))
@@ -178,6 +185,17 @@ impl ProtocolCore {
     ) -> Result<Correlation, Failure> {
         let correlation = self.next_correlation()?;
         self.encoder.begin_produce(&mut self.outgoing, correlation, key, level, batch_bytes)?;
+        Ok(self.taken(correlation))
+    }
+
+    /// The same for copies of stored messages, the first of which must get an offset if one is named.
+    pub(super) fn begin_copies(
+        &mut self,
+        to: (QueueKey, Option<Level>, Option<QueueOffset>),
+        batch_bytes: usize,
+    ) -> Result<Correlation, Failure> {
+        let correlation = self.next_correlation()?;
+        self.encoder.begin_copies(&mut self.outgoing, correlation, to, batch_bytes)?;
         Ok(self.taken(correlation))
     }
 

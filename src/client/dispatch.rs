@@ -11,7 +11,8 @@
 //!    [`RetryOrder::Keep`] it is reported as refused; with [`RetryOrder::Relax`] it is sent all the same.
 //!
 //! A batch that was sent and got no answer, or the answer that nothing is known, is never sent again: so nothing is
-//! stored twice. It is reported as [`BatchOutcome::Unknown`].
+//! stored twice. It is reported as [`BatchOutcome::Unknown`]. With [`LostBatches::SendAgain`] those whose connection was lost
+//! go again, all of their queue in their old order, and count as [`repeated`](ProducerCounters::repeated).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::wire::record::RecordError;
 
 use super::batching::{BatchLimits, Message, Now, OpenBatch, Partitioner, SealedBatch, record};
 use super::core::Correlation;
-use super::options::{ProducerOptions, RetryOrder};
+use super::options::{LostBatches, ProducerOptions, RetryOrder};
 
 /// The first pause before a retry; it doubles up to the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -75,6 +76,8 @@ pub struct ProducerCounters {
     pub unknown: u64,
     /// Batches that were sent again.
     pub retries: u64,
+    /// Of those sent, how many had no answer once, and so may be stored more than once: see [`LostBatches::SendAgain`].
+    pub repeated: u64,
 }
 
 /// One queue. Batches pass from `open` to `waiting`, to the shard's flights, and back to `refused` or out.
@@ -163,9 +166,10 @@ impl Dispatcher {
     pub(super) fn push(&mut self, message: &Message<'_>, now: Now) -> Result<bool, Failure> {
         let record = record(message).map_err(refusal)?;
         let queue = self.queue_of(message)?;
+        let born = message.born(now.wall);
         let lane = &self.lanes[queue.0 as usize];
         let mut filled = false;
-        if lane.open.as_ref().is_some_and(|open| !open.takes(&record, &self.limits)) {
+        if lane.open.as_ref().is_some_and(|open| !open.takes(&record, born, &self.limits)) {
             self.seal(queue);
             filled = true;
         }
@@ -173,10 +177,10 @@ impl Dispatcher {
             self.opened(now.monotonic, queue, self.counters.sent);
         }
         let open = self.lanes[queue.0 as usize].open.get_or_insert_with(|| {
-            OpenBatch::new(self.spare.pop().unwrap_or_default(), self.counters.sent, now)
+            OpenBatch::new(self.spare.pop().unwrap_or_default(), self.counters.sent, born)
         });
         let bytes_before = if open.record_count() == 0 { 0 } else { open.batch_bytes() };
-        open.push(&record, now.wall);
+        open.push(&record, born);
         self.buffered_bytes += open.batch_bytes() - bytes_before;
         self.counters.sent += 1;
         if open.is_full(&self.limits) {
@@ -390,10 +394,27 @@ impl Dispatcher {
         flights.sort_by_key(|flight| flight.batch.first_sequence);
         for Flight { queue, batch } in flights {
             self.lanes[queue.0 as usize].in_flight -= 1;
-            self.overtaken(queue, batch.first_sequence);
-            self.settle(queue, batch, BatchOutcome::Unknown(reason.to_owned()));
+            match self.options.lost {
+                LostBatches::Report => {
+                    self.overtaken(queue, batch.first_sequence);
+                    self.settle(queue, batch, BatchOutcome::Unknown(reason.to_owned()));
+                }
+                // All that was in flight in the queue is lost with it, and goes again before anything else does.
+                LostBatches::SendAgain => self.send_again(queue, batch, now),
+            }
             self.resume(queue, now);
         }
+    }
+
+    /// A batch that may be stored takes its place in the queue again.
+    fn send_again(&mut self, queue: QueueNumber, batch: SealedBatch, now: Instant) {
+        if !batch.uncertain {
+            self.counters.repeated += u64::from(batch.record_count);
+        }
+        let batch = SealedBatch { uncertain: true, refused: batch.refused.or(Some(now)), ..batch };
+        let lane = &mut self.lanes[queue.0 as usize];
+        let place = lane.refused.partition_point(|other| other.first_sequence < batch.first_sequence);
+        lane.refused.insert(place, batch);
     }
 
     /// Whether a batch that is known not to be stored is sent again: for a passing reason during `retry_for`; once when
@@ -490,6 +511,11 @@ impl Dispatcher {
 
     fn settle(&mut self, queue: QueueNumber, batch: SealedBatch, outcome: BatchOutcome) {
         let count = u64::from(batch.record_count);
+        let outcome = match outcome {
+            // An earlier attempt had no answer, and may have stored it.
+            BatchOutcome::Refused(failure) if batch.uncertain => BatchOutcome::Unknown(failure.message),
+            outcome => outcome,
+        };
         match &outcome {
             BatchOutcome::Acknowledged { .. } => self.counters.acknowledged += count,
             BatchOutcome::Refused(_) => self.counters.refused += count,

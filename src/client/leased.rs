@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::api::{self, HalfMessage};
 use crate::types::{HalfReceipt, Receipt, RecordLocation, Timestamp};
 use crate::wire::inflate::InflateError;
+use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::RecordView;
 
 /// A message that is leased to whoever received it: nobody else of the group gets it until the lease ends.
@@ -127,6 +128,16 @@ macro_rules! record_accessors {
             /// The body as its producer had it before it was compressed. Fails when it is not what it says, or is larger than 4 MiB.
             pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, InflateError> {
                 self.record.view().plain_body()
+            }
+
+            /// How the body is stored, and whether the message was part of a transaction.
+            pub fn attributes(&self) -> Attributes {
+                self.record.view().attributes()
+            }
+
+            /// Where the message comes from, as RocketMQ's own protocol says it.
+            pub fn origin(&self) -> Option<Origin> {
+                self.record.view().origin()
             }
         }
     };

@@ -42,7 +42,7 @@ mod tls;
 pub mod tokio_driver;
 mod watching;
 
-pub use batching::{Message, Partitioner};
+pub use batching::{Message, Original, Partitioner};
 pub use blocking::Client;
 pub use connection::Connection;
 pub use consumer::Consumer;
@@ -54,7 +54,8 @@ pub use handle::{HandleError, ReceiptHandle};
 pub use leased::{LeasedMessage, UndecidedMessage};
 pub use messages::{DamagedRange, Delivery, MessageBatch, QueueName, ReceivedMessage, ReceivedMessages};
 pub use options::{
-    ConnectOptions, ConsumerOptions, OutOfRange, ProducerOptions, RetryOrder, Start, Timeouts, Until,
+    ConnectOptions, ConsumerOptions, LostBatches, MessageSource, OutOfRange, ProducerOptions, RetryOrder,
+    Start, Timeouts, Until,
 };
 pub use peer::Expected;
 pub use producer::Producer;

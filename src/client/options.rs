@@ -62,6 +62,27 @@ pub enum RetryOrder {
     Relax,
 }
 
+/// What is done with the batches that were on their way when their connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostBatches {
+    /// They are reported as unknown: nothing is stored twice.
+    Report,
+    /// They are sent again over the next connection, before what comes after them in their queue: nothing is left out. What
+    /// was stored all the same is stored twice, and is counted as
+    /// [`repeated`](super::ProducerCounters::repeated).
+    SendAgain,
+}
+
+/// Whether messages are their producer's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageSource {
+    /// Properties with names that have a meaning of their own are refused.
+    Own,
+    /// They are copies of messages that were stored before, and keep all properties of theirs. A broker of an earlier release
+    /// refuses them.
+    Copies,
+}
+
 /// How a producer batches, waits and retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerOptions {
@@ -82,6 +103,10 @@ pub struct ProducerOptions {
     pub retry_for: Duration,
     /// What is done with a refused batch that a later one of its queue has overtaken.
     pub order: RetryOrder,
+    /// What is done with batches of unknown outcome.
+    pub lost: LostBatches,
+    /// Whether they are copies of stored messages.
+    pub source: MessageSource,
 }
 
 impl Default for ProducerOptions {
@@ -95,6 +120,8 @@ impl Default for ProducerOptions {
             buffered_bytes_max: 64 * 1024 * 1024,
             retry_for: Duration::from_secs(30),
             order: RetryOrder::Keep,
+            lost: LostBatches::Report,
+            source: MessageSource::Own,
         }
     }
 }
@@ -121,6 +148,10 @@ pub enum Until {
     Forever,
     /// To where each queue ended when the consumer began with it.
     End,
+    /// The same, and no further than to the first message stored at this time or later.
+    Time(Timestamp),
+    /// The same for what was stored this long ago or later, by the broker's clock.
+    Ago(Duration),
 }
 
 /// Where to go on when the broker no longer has the offset that is to be read.

@@ -11,7 +11,7 @@ use super::connection::{Connection, wait};
 use super::dispatch::{BatchResult, ProducerCounters};
 use super::error::ClientError;
 use super::links::Links;
-use super::options::ProducerOptions;
+use super::options::{MessageSource, ProducerOptions};
 use super::producing::ProducerCore;
 
 /// A shorter wait is over before anybody wonders.
@@ -214,7 +214,11 @@ impl Producer {
             }
             let connection = self.links.get_mut(shard).expect("just opened");
             let (key, level, batch) = self.core.front(queue);
-            match connection.submit_produce(key, level, batch) {
+            let submitted = match self.core.source() {
+                MessageSource::Own => connection.submit_produce(key, level, batch),
+                MessageSource::Copies => connection.submit_copies(key, level, None, batch),
+            };
+            match submitted {
                 Ok(correlation) => self.core.sent(shard, queue, correlation),
                 Err(error) => {
                     self.core.not_sent(queue);

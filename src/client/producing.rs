@@ -22,7 +22,7 @@ use super::dispatch::{BatchResult, Dispatcher, ProducerCounters};
 use super::holding::Holds;
 #[cfg(feature = "tokio")]
 use super::holding::{HeldMessage, HoldResult};
-use super::options::{ProducerOptions, ROUTE_INTERVAL};
+use super::options::{MessageSource, ProducerOptions, ROUTE_INTERVAL};
 use super::patience::Patience;
 
 pub(super) struct ProducerCore {
@@ -30,6 +30,7 @@ pub(super) struct ProducerCore {
     holds: Holds,
     patience: Patience,
     in_flight_max: usize,
+    source: MessageSource,
     /// When the topic is to be asked for again: it may have got queues.
     route_due: Instant,
 }
@@ -52,6 +53,7 @@ impl ProducerCore {
             holds: Holds::new(&options, topic.id, shard_count),
             patience: Patience::new(request_timeout, shard_count),
             in_flight_max: options.in_flight,
+            source: options.source,
             route_due: now.monotonic + ROUTE_INTERVAL,
         }
     }
@@ -113,6 +115,11 @@ impl ProducerCore {
     /// [`not_sent`](Self::not_sent).
     pub(super) fn front(&self, queue: QueueNumber) -> (QueueKey, Option<Level>, &[u8]) {
         self.dispatcher.front(queue)
+    }
+
+    /// Whether what is sent are copies of stored messages.
+    pub(super) fn source(&self) -> MessageSource {
+        self.source
     }
 
     /// The batch has left wholly.

@@ -267,7 +267,7 @@ impl Reader {
     fn is_done(&self) -> bool {
         let settled = self.membership.as_ref().is_none_or(Membership::is_settled);
         let placed = self.unplaced.is_empty() && self.misplaced.is_empty() && !self.topics_are_stale;
-        self.options.until == Until::End && settled && placed && self.fetcher.is_done()
+        self.options.until != Until::Forever && settled && placed && self.fetcher.is_done()
     }
 
     /// Per queue, the offset after the last message that was handed out.

@@ -207,7 +207,9 @@ impl Access {
     ) -> Result<(), Failure> {
         let check = Check { session, topic_name: |id| broker.topic_name(id) };
         let checked = match request {
-            DecodedRequest::Produce { key, .. } => check.publish(key.topic),
+            DecodedRequest::Produce { key, .. } | DecodedRequest::ProduceCopies { key, .. } => {
+                check.publish(key.topic)
+            }
             DecodedRequest::Other(request) => check.request(request),
             DecodedRequest::Prove(_) => Ok(()),
         };

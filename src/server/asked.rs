@@ -59,6 +59,8 @@ impl Connections {
     fn check_stored(&self, request: &Request) -> Result<(), Failure> {
         let (key, batch) = match request {
             Request::Produce(produce) => (produce.key, &produce.batch),
+            // Copies keep the properties that they have.
+            Request::ProduceCopies(copies) => return self.broker.check_writable(copies.produce.key.topic),
             Request::Hold(hold) => (hold.key, &hold.batch),
             _ => return Ok(()),
         };

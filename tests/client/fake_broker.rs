@@ -227,7 +227,9 @@ impl FakeBroker {
         let correlation = request.correlation;
         let reply = match decode_request(request) {
             Err(failure) => Err(failure),
-            Ok(DecodedRequest::Produce { key, batch, .. }) => {
+            Ok(
+                DecodedRequest::Produce { key, batch, .. } | DecodedRequest::ProduceCopies { key, batch, .. },
+            ) => {
                 let fault = {
                     let mut state = self.state();
                     state.produce_count += 1;
@@ -451,7 +453,9 @@ impl State {
 
     fn other(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Produce(_) | Request::Fetch(_) | Request::Watch(_) => unreachable!("answered elsewhere"),
+            Request::Produce(_) | Request::ProduceCopies(_) | Request::Fetch(_) | Request::Watch(_) => {
+                unreachable!("answered elsewhere")
+            }
             Request::FindOffset { key, spec } => {
                 let queue = self.queue(key)?;
                 let offset = match spec {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_lite::future::{or, zip};
 use futures_util::future::{LocalBoxFuture, join_all};
 use turbopump::api::{
-    Acknowledge, ChangeLease, CommitOffset, Decision, EndTransaction, Failure, Hold, Produce, Release, Reply,
-    Request, Status,
+    Acknowledge, ChangeLease, CommitOffset, Decision, EndTransaction, Failure, Hold, Produce, ProduceCopies,
+    Release, Reply, Request, Status,
 };
 use turbopump::broker::{Backpressure, PlaceRefusal};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
@@ -43,6 +43,37 @@ pub async fn fill(node: &Node, disk: &FaultyDisk, key: QueueKey, latency: Durati
     }
     let refused = broker.produce(key, None, &large);
     assert!(matches!(refused, Err(PlaceRefusal::Wait(Backpressure::Log))), "{refused:?}");
+}
+
+/// Copies are stored where they belong or not at all: so a batch that is sent again is not stored twice, and what was on its way
+/// behind one that was lost is refused with it.
+#[test]
+fn copies_for_another_offset_are_refused() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 3, async |node| {
+        let topic = create(node, "t", 2).await;
+        for queue in [0, 1].map(QueueNumber) {
+            let key = QueueKey { topic, queue };
+            let store = async |at: Option<u64>| {
+                let produce = Produce { key, level: Some(Level::Durable), batch: batch(10) };
+                let copies = ProduceCopies { produce, at: at.map(QueueOffset) };
+                match node.handle(Request::ProduceCopies(copies)).await {
+                    Ok(Reply::Produced(produced)) => Ok(produced.base_offset.0),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(failure) => Err(failure.status),
+                }
+            };
+            assert_eq!(store(Some(1)).await, Err(Status::OffsetOutOfRange));
+            assert_eq!(store(Some(0)).await, Ok(0));
+            assert_eq!(store(Some(0)).await, Err(Status::OffsetOutOfRange), "it is there already");
+            assert_eq!(store(Some(1)).await, Ok(1));
+            assert_eq!(store(None).await, Ok(2));
+            // Of several on their way those behind a missing one are not stored.
+            let (first, second) = zip(store(Some(4)), store(Some(3))).await;
+            assert_eq!((first, second), (Err(Status::OffsetOutOfRange), Ok(3)));
+        }
+    });
+    ran.expect("the disk works");
 }
 
 #[test]

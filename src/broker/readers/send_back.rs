@@ -107,7 +107,7 @@ impl<D: Disk> Broker<D> {
         batch: OwnedBatch,
     ) -> Result<(), Failure> {
         let key = self.open_group_topic(&GroupTopic::DeadLetters.of(group), *network).await?;
-        self.produce_here(&Produce { key, level: None, batch }).await?;
+        self.produce_here(&Produce { key, level: None, batch }, None).await?;
         self.note_use(group);
         self.note_dead_letter_sent(group, first_topic, key);
         Ok(())

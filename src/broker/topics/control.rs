@@ -277,7 +277,7 @@ impl<D: Disk> Broker<D> {
     pub async fn handle_peer(self: &Rc<Self>, request: PeerRequest) -> Result<PeerReply, Failure> {
         match request {
             PeerRequest::Client(request) => self.handle_here(request).await.map(PeerReply::Client),
-            PeerRequest::Produce(produce) => self.produce_for_peer(&produce).await,
+            PeerRequest::Produce { produce, at } => self.produce_for_peer(&produce, at).await,
             PeerRequest::Publish(publication) => self.publish_for_peer(&publication).await,
             PeerRequest::OpenTopic { topic, queues, maker } => {
                 self.open_topic_for_peer(&topic, queues, maker).await

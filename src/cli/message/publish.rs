@@ -129,8 +129,8 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
     let release = release(arguments);
     let (body, properties) = (body(arguments)?, property_text(arguments, &id)?);
     let (keys, tag) = (arguments.keys.join(" "), arguments.tag.as_deref().unwrap_or_default());
-    let (key, tag, queue) = (keys.as_bytes(), tag.as_bytes(), None);
-    let message = Message { key, tag, properties: &properties, body: &body, queue };
+    let (key, tag) = (keys.as_bytes(), tag.as_bytes());
+    let message = Message { key, tag, properties: &properties, body: &body, ..Message::default() };
     let batch = message.to_batch(now).map_err(CommandError::usage)?;
     let mut client = arguments.server.connect()?;
     let key = queue_of(&mut client, arguments, random)?;

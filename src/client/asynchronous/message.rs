@@ -128,6 +128,7 @@ impl Message {
             properties,
             body: &self.body,
             queue: self.queue,
+            original: None,
         }
     }
 }

@@ -157,6 +157,52 @@ fn an_overtaken_batch_is_reported_rather_than_stored_later() {
 }
 
 #[test]
+fn what_was_lost_goes_again_in_its_order_where_that_is_wanted() {
+    let options = ProducerOptions { in_flight: 3, lost: LostBatches::SendAgain, ..Default::default() };
+    let mut bench = Bench::new(2, 1, options);
+    bench.push(0, 4);
+    bench.push(1, 1);
+    let sent = bench.send(0);
+    assert_eq!(sent.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [0, 4, 1]);
+    bench.answer(sent[1].1, stored(0));
+    bench.dispatcher.lost(0, "the cable", bench.now.monotonic);
+    assert_eq!(bench.dispatcher.counters().repeated, 2);
+    assert_eq!(bench.dispatcher.first_failure(), None);
+    let mut again = Vec::new();
+    while !bench.dispatcher.is_idle() {
+        bench.pass(BACKOFF_MAX);
+        for (sequence, correlation) in bench.send(0) {
+            again.push(sequence);
+            bench.answer(correlation, stored(sequence));
+        }
+    }
+    assert_eq!(again, [0, 1, 2, 3], "before what comes after it");
+    assert_eq!(bench.dispatcher.acknowledged_prefix(), 5);
+}
+
+#[test]
+fn what_was_lost_and_is_refused_then_is_still_unknown() {
+    let options = ProducerOptions { lost: LostBatches::SendAgain, ..Default::default() };
+    let mut bench = Bench::new(1, 1, options);
+    bench.push(0, 2);
+    let sent = bench.send(0);
+    assert_eq!(sent.len(), 2);
+    bench.dispatcher.lost(0, "the cable", bench.now.monotonic);
+    // A second loss counts nobody twice.
+    bench.pass(BACKOFF_MAX);
+    assert_eq!(bench.send(0).len(), 1);
+    bench.dispatcher.lost(0, "the cable", bench.now.monotonic);
+    assert_eq!(bench.dispatcher.counters().repeated, 2);
+    bench.pass(BACKOFF_MAX);
+    let gone = Err(Failure::new(Status::StorageFailed, "the disk"));
+    for (_, correlation) in bench.send(0) {
+        bench.answer(correlation, gone.clone());
+    }
+    assert_eq!(bench.results(), [(0, "unknown")]);
+    assert_eq!(bench.dispatcher.counters().refused, 0);
+}
+
+#[test]
 fn a_lost_connection_leaves_what_was_sent_unknown_and_the_rest_waiting() {
     let mut bench = Bench::new(2, 1, ProducerOptions { in_flight: 3, ..Default::default() });
     bench.push(0, 3);

@@ -126,6 +126,19 @@ impl AsyncConnection {
         Ok(self.channel.core.submit_produce(key, level, batch)?)
     }
 
+    /// The same for copies of stored messages, which keep all of their properties.
+    pub fn submit_copies(
+        &mut self,
+        key: QueueKey,
+        level: Option<Level>,
+        batch: &[u8],
+    ) -> Result<Correlation, ClientError> {
+        self.channel.check()?;
+        let correlation = self.channel.core.begin_copies((key, level, None), batch.len())?;
+        self.channel.core.append(batch);
+        Ok(correlation)
+    }
+
     /// Sends everything that was taken. Meanwhile answers are read, but not handed out.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
         self.channel.check()?;

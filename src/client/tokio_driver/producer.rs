@@ -9,7 +9,7 @@ use crate::client::holding::HoldResult;
 use crate::client::links::Links;
 use crate::client::producer::read_clocks;
 use crate::client::producing::ProducerCore;
-use crate::client::{ClientError, ProducerOptions};
+use crate::client::{ClientError, MessageSource, ProducerOptions};
 use crate::types::{QueueNumber, TopicName};
 
 use super::client::AsyncClient;
@@ -179,7 +179,11 @@ impl AsyncProducer {
             let Some(queue) = self.core.next_queue(shard, now) else { break };
             let connection = self.links.get_mut(shard).expect("just opened");
             let (key, level, batch) = self.core.front(queue);
-            match connection.submit_produce(key, level, batch) {
+            let submitted = match self.core.source() {
+                MessageSource::Own => connection.submit_produce(key, level, batch),
+                MessageSource::Copies => connection.submit_copies(key, level, batch),
+            };
+            match submitted {
                 Ok(correlation) => self.core.sent(shard, queue, correlation),
                 Err(error) => {
                     self.core.not_sent(queue);

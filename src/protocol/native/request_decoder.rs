@@ -38,6 +38,13 @@ pub enum DecodedRequest<'a> {
         level: Option<Level>,
         batch: &'a [u8],
     },
+    /// As [`ProduceCopies`](crate::api::ProduceCopies).
+    ProduceCopies {
+        key: QueueKey,
+        level: Option<Level>,
+        at: Option<QueueOffset>,
+        batch: &'a [u8],
+    },
     /// About the connection itself: whoever serves it answers.
     Prove(Prove),
     Other(Request),
@@ -75,6 +82,12 @@ fn known_request<'a>(
     if let Some(produce) = request.body_as_produce() {
         let key = queue_key(produce.topic_id(), produce.queue())?;
         return Ok(DecodedRequest::Produce { key, level: level(produce.level())?, batch: frame.payload });
+    }
+    if let Some(copies) = request.body_as_produce_copies() {
+        let key = queue_key(copies.topic_id(), copies.queue())?;
+        let at = copies.at_offset().then_some(QueueOffset(copies.offset()));
+        let level = level(copies.level())?;
+        return Ok(DecodedRequest::ProduceCopies { key, level, at, batch: frame.payload });
     }
     if let Some(body) = request.body_as_hold() {
         return receiving::hold(body, frame.payload).map(DecodedRequest::Other);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Failure, Fetch, FindMessages, JoinGroup, OffsetSpec, Request, ResetGroup, ResetTarget, SessionLife,
-    Status, TopicChange, Watch,
+    Failure, Fetch, FindMessages, JoinGroup, OffsetSpec, ProduceCopies, Request, ResetGroup, ResetTarget,
+    SessionLife, Status, TopicChange, Watch,
 };
 use crate::limits;
 use crate::types::{Level, QueueKey, QueueOffset, TopicName};
@@ -64,6 +64,11 @@ impl RequestEncoder {
             output.extend_from_slice(&produce.batch);
             return Ok(());
         }
+        if let Request::ProduceCopies(ProduceCopies { produce, at }) = request {
+            self.begin_copies(output, correlation, (produce.key, produce.level, *at), produce.batch.len())?;
+            output.extend_from_slice(&produce.batch);
+            return Ok(());
+        }
         if let Request::Hold(hold) = request {
             check_batch_bytes(hold.batch.len())?;
             let body = hold_body(&mut self.builder, hold);
@@ -89,6 +94,27 @@ impl RequestEncoder {
             schema::ProduceArgs { topic_id: key.topic.0, queue: key.queue.0, level: level_code(level) };
         let table = schema::Produce::create(&mut self.builder, &arguments);
         self.append(output, correlation, (schema::RequestBody::Produce, table.as_union_value()), batch_bytes)
+    }
+
+    /// The same for a batch of copies, with the offset that the first of them must get.
+    pub fn begin_copies(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        (key, level, at): (QueueKey, Option<Level>, Option<QueueOffset>),
+        batch_bytes: usize,
+    ) -> Result<(), Failure> {
+        check_batch_bytes(batch_bytes)?;
+        let arguments = schema::ProduceCopiesArgs {
+            topic_id: key.topic.0,
+            queue: key.queue.0,
+            level: level_code(level),
+            at_offset: at.is_some(),
+            offset: at.map_or(0, |offset| offset.0),
+        };
+        let table = schema::ProduceCopies::create(&mut self.builder, &arguments);
+        let body = (schema::RequestBody::ProduceCopies, table.as_union_value());
+        self.append(output, correlation, body, batch_bytes)
     }
 
     /// Appends the frame of a proof.
@@ -133,7 +159,7 @@ impl RequestEncoder {
         use schema::RequestBody as Kind;
         let builder = &mut self.builder;
         match request {
-            Request::Produce(_) => unreachable!("encoded by begin_produce"),
+            Request::Produce(_) | Request::ProduceCopies(_) => unreachable!("encoded by begin_..."),
             Request::Hold(hold) => hold_body(builder, hold),
             Request::Fetch(fetch) => (Kind::Fetch, fetch_table(builder, fetch)),
             Request::Watch(watch) => (Kind::Watch, watch_table(builder, watch)),

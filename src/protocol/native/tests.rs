@@ -523,6 +523,26 @@ fn a_produce_request_borrows_its_batch() {
 }
 
 #[test]
+fn copies_come_back_with_the_offset_that_they_are_for() {
+    for at in [None, Some(QueueOffset(0)), Some(QueueOffset(u64::MAX))] {
+        let (level, batch) = (Some(Level::Durable), Bytes::from_static(b"not looked at here"));
+        let produce = Produce { key: key(), level, batch: batch.clone() };
+        let bytes = encoded_request(&Request::ProduceCopies(ProduceCopies { produce, at }));
+        let decoded = decode_request(&cut(&bytes)).expect("well formed");
+        let DecodedRequest::ProduceCopies {
+            key: found,
+            level: found_level,
+            at: found_at,
+            batch: found_batch,
+        } = decoded
+        else {
+            panic!("{decoded:?}");
+        };
+        assert_eq!((found, found_level, found_at, found_batch), (key(), level, at, &batch[..]));
+    }
+}
+
+#[test]
 fn every_reply_comes_back_as_it_went_in() {
     let mut encoder = ReplyEncoder::new();
     for reply in replies() {

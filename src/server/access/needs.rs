@@ -34,6 +34,7 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
         let administer = |what| self.need(Need::Administer { what });
         match request {
             Request::Produce(produce) => self.publish(produce.key.topic),
+            Request::ProduceCopies(copies) => self.publish(copies.produce.key.topic),
             Request::Hold(hold) => self.publish(hold.key.topic),
             Request::EndTransaction(end) => self.publish(end.receipt.key.topic),
             Request::OpenTopic(topic) => self.need(Need::Publish { topic: topic.as_str() }),
@@ -87,7 +88,6 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::CreateTopic(_) => administer("create topics"),
             Request::AlterTopic(_) | Request::PermitTopic { .. } => administer("alter topics"),
             Request::DeleteTopic(_) | Request::PurgeTopic(_) => administer("delete topics"),
-            Request::ListTopics => administer("list topics"),
             Request::ListGroups => administer("list groups"),
             Request::DescribeGroup(_) | Request::GroupStats(_) => administer("describe groups"),
             Request::DeleteGroup(_) => administer("delete groups"),
@@ -102,7 +102,7 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::TopicStats(StatsAsked { of: StatsOf::One(topic), .. }) => {
                 self.need(Need::Describe { topic: topic.as_str() })
             }
-            Request::TopicStats(_) => administer("list topics"),
+            Request::ListTopics | Request::TopicStats(_) => administer("list topics"),
             Request::ListSlow(_) | Request::MeasureLatency(_) => administer("see where requests' time goes"),
         }
     }

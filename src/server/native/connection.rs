@@ -27,8 +27,8 @@ use self::receiving::WaitingReceive;
 use self::waiting::{carried_bytes, copied_bytes, watched_bytes};
 pub(crate) use self::waiting::{is_heavy, without_consumers};
 use crate::api::{
-    ConnectionId, Failure, Fetched, Produce, Reply, Request, RequestProtocol, RequestSubject, SessionLife,
-    StageTimes, Status,
+    ConnectionId, Failure, Fetched, Produce, ProduceCopies, Reply, Request, RequestProtocol, RequestSubject,
+    SessionLife, StageTimes, Status,
 };
 use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
 use crate::limits;
@@ -43,7 +43,7 @@ use crate::server::connection::{Connections, ShardDisk};
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
-use crate::types::{ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, WakerList};
+use crate::types::{ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, QueueOffset, WakerList};
 use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, PREFACE_BYTES};
 
 /// What a byte of a request of many names counts for among them.
@@ -51,6 +51,25 @@ const NAMES_WEIGHT: usize = 16;
 
 /// Of an answer to the connection, not to one request.
 const CONNECTION_CORRELATION: u64 = 0;
+
+/// Messages that a client wants stored.
+#[derive(Clone, Copy)]
+struct Incoming<'a> {
+    key: QueueKey,
+    level: Option<Level>,
+    batch: &'a [u8],
+    source: Source,
+}
+
+/// Whose messages they are.
+#[derive(Clone, Copy)]
+enum Source {
+    Producer,
+    /// They were stored before, and are to be stored `at` this offset if one is named.
+    Copies {
+        at: Option<QueueOffset>,
+    },
+}
 
 /// A produce that waits for its level.
 struct PlacedProduce {
@@ -194,7 +213,9 @@ impl Protocol for Native {
     fn describe(&self, frame: &Frame<'_>) -> RequestSubject {
         match decode_request(frame) {
             Ok(DecodedRequest::Other(request)) => request.subject(),
-            Ok(DecodedRequest::Produce { key, .. }) => RequestSubject::of_queue("produce", key, None),
+            Ok(DecodedRequest::Produce { key, .. } | DecodedRequest::ProduceCopies { key, .. }) => {
+                RequestSubject::of_queue("produce", key, None)
+            }
             Ok(DecodedRequest::Prove(_)) => RequestSubject::of("prove"),
             Err(_) => RequestSubject::of("refused"),
         }
@@ -214,6 +235,35 @@ impl Protocol for Native {
     }
 }
 
+impl Source {
+    /// Copies keep the properties that they have.
+    fn check_properties(self, batch: &[u8]) -> Result<(), Failure> {
+        match self {
+            Source::Producer => check_properties(batch),
+            Source::Copies { .. } => Ok(()),
+        }
+    }
+
+    fn at(self) -> Option<QueueOffset> {
+        match self {
+            Source::Producer => None,
+            Source::Copies { at } => at,
+        }
+    }
+}
+
+impl Incoming<'_> {
+    /// For another shard, with a copy of the batch.
+    fn to_request(self) -> Request {
+        let Incoming { key, level, batch, source } = self;
+        let produce = Produce { key, level, batch: Bytes::copy_from_slice(batch) };
+        match source {
+            Source::Producer => Request::Produce(produce),
+            Source::Copies { at } => Request::ProduceCopies(ProduceCopies { produce, at }),
+        }
+    }
+}
+
 impl Native {
     async fn take_request(
         self: &Rc<Self>,
@@ -230,7 +280,12 @@ impl Native {
         };
         match request {
             DecodedRequest::Produce { key, level, batch } => {
-                self.produce(correlation, key, level, batch).await
+                let incoming = Incoming { key, level, batch, source: Source::Producer };
+                self.produce(correlation, incoming).await
+            }
+            DecodedRequest::ProduceCopies { key, level, at, batch } => {
+                let incoming = Incoming { key, level, batch, source: Source::Copies { at } };
+                self.produce(correlation, incoming).await
             }
             DecodedRequest::Prove(prove) => self.prove(correlation, &prove),
             DecodedRequest::Other(Request::Fetch(fetch)) => {
@@ -263,29 +318,25 @@ impl Native {
     fn permitted<'a>(&self, request: DecodedRequest<'a>) -> Result<DecodedRequest<'a>, Failure> {
         let broker = &self.connections.broker;
         match &request {
-            DecodedRequest::Produce { key, .. } => broker.check_writable(key.topic)?,
+            DecodedRequest::Produce { key, .. } | DecodedRequest::ProduceCopies { key, .. } => {
+                broker.check_writable(key.topic)?;
+            }
             DecodedRequest::Other(Request::Hold(hold)) => broker.check_writable(hold.key.topic)?,
             DecodedRequest::Other(_) | DecodedRequest::Prove(_) => {}
         }
         Ok(request)
     }
 
-    async fn produce(
-        self: &Rc<Self>,
-        correlation: u64,
-        key: QueueKey,
-        level: Option<Level>,
-        bytes: &[u8],
-    ) -> Taken<PlacedProduce> {
+    async fn produce(self: &Rc<Self>, correlation: u64, incoming: Incoming<'_>) -> Taken<PlacedProduce> {
         let broker = &self.connections.broker;
         let options = broker.options();
+        let Incoming { key, level, batch: bytes, source } = incoming;
         if key.queue.shard(options.shard_count) != options.shard {
-            if let Err(failure) = check_properties(bytes) {
+            if let Err(failure) = source.check_properties(bytes) {
                 return self.refused(correlation, failure);
             }
             if let Some(share) = self.calls.reserve_forwarded(bytes.len()).await {
-                let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
-                self.spawn(correlation, Request::Produce(produce), Some(share)).await;
+                self.spawn(correlation, incoming.to_request(), Some(share)).await;
             }
             return Taken::Weighing(0);
         }
@@ -294,12 +345,12 @@ impl Native {
             Err(failure) => return self.refused(correlation, failure),
         };
         if batch.keyed()
-            && let Err(failure) = check_properties(bytes)
+            && let Err(failure) = source.check_properties(bytes)
         {
             return self.refused(correlation, failure);
         }
         let pending = loop {
-            match broker.produce(key, level, &batch) {
+            match broker.produce_at(key, level, source.at(), &batch) {
                 Ok(pending) => break pending,
                 Err(PlaceRefusal::Failed(failure)) => return self.refused(correlation, failure),
                 Err(PlaceRefusal::Wait(backpressure)) => {

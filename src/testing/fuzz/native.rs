@@ -237,6 +237,22 @@ fn fuzz_request(frame: &Frame<'_>) {
                 ));
             }
         }
+        Ok(DecodedRequest::ProduceCopies { key, level, at, batch }) => {
+            if encoder.begin_copies(&mut output, 7, (key, level, at), batch.len()).is_ok() {
+                output.extend_from_slice(batch);
+                let again = decode_request(&whole(&output)).expect("what was understood is again");
+                let DecodedRequest::ProduceCopies {
+                    key: key_again,
+                    level: level_again,
+                    at: at_again,
+                    batch: batch_again,
+                } = again
+                else {
+                    panic!("copies became {again:?}")
+                };
+                assert_eq!((key, level, at, batch), (key_again, level_again, at_again, batch_again));
+            }
+        }
         Ok(DecodedRequest::Prove(prove)) => {
             encoder.encode_prove(&mut output, 7, &prove).expect("what fitted a frame fits it again");
             let again = decode_request(&whole(&output));

@@ -1027,10 +1027,10 @@ impl flatbuffers::SimpleToVerifyInSlice for RequestProtocol {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 44;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 45;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 45] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 46] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -1076,6 +1076,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 45] = [
   RequestBody::RecallDelayed,
   RequestBody::ListSlow,
   RequestBody::MeasureLatency,
+  RequestBody::ProduceCopies,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1128,9 +1129,10 @@ impl RequestBody {
   pub const RecallDelayed: Self = Self(42);
   pub const ListSlow: Self = Self(43);
   pub const MeasureLatency: Self = Self(44);
+  pub const ProduceCopies: Self = Self(45);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 44;
+  pub const ENUM_MAX: u8 = 45;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -1177,6 +1179,7 @@ impl RequestBody {
     Self::RecallDelayed,
     Self::ListSlow,
     Self::MeasureLatency,
+    Self::ProduceCopies,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1226,6 +1229,7 @@ impl RequestBody {
       Self::RecallDelayed => Some("RecallDelayed"),
       Self::ListSlow => Some("ListSlow"),
       Self::MeasureLatency => Some("MeasureLatency"),
+      Self::ProduceCopies => Some("ProduceCopies"),
       _ => None,
     }
   }
@@ -9808,6 +9812,171 @@ impl core::fmt::Debug for Settings<'_> {
       ds.finish()
   }
 }
+pub enum ProduceCopiesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ProduceCopies<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ProduceCopies<'a> {
+  type Inner = ProduceCopies<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ProduceCopies<'a> {
+  pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 4;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
+  pub const VT_LEVEL: flatbuffers::VOffsetT = 8;
+  pub const VT_AT_OFFSET: flatbuffers::VOffsetT = 10;
+  pub const VT_OFFSET: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ProduceCopies { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ProduceCopiesArgs
+  ) -> flatbuffers::WIPOffset<ProduceCopies<'bldr>> {
+    let mut builder = ProduceCopiesBuilder::new(_fbb);
+    builder.add_offset(args.offset);
+    builder.add_queue(args.queue);
+    builder.add_topic_id(args.topic_id);
+    builder.add_at_offset(args.at_offset);
+    builder.add_level(args.level);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ProduceCopies::VT_TOPIC_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ProduceCopies::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn level(&self) -> Level {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Level>(ProduceCopies::VT_LEVEL, Some(Level::Default)).unwrap()}
+  }
+  #[inline]
+  pub fn at_offset(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ProduceCopies::VT_AT_OFFSET, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ProduceCopies::VT_OFFSET, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ProduceCopies<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<bool>("at_offset", Self::VT_AT_OFFSET, false)?
+     .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ProduceCopiesArgs {
+    pub topic_id: u32,
+    pub queue: u32,
+    pub level: Level,
+    pub at_offset: bool,
+    pub offset: u64,
+}
+impl<'a> Default for ProduceCopiesArgs {
+  #[inline]
+  fn default() -> Self {
+    ProduceCopiesArgs {
+      topic_id: 0,
+      queue: 0,
+      level: Level::Default,
+      at_offset: false,
+      offset: 0,
+    }
+  }
+}
+
+pub struct ProduceCopiesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ProduceCopiesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic_id(&mut self, topic_id: u32) {
+    self.fbb_.push_slot::<u32>(ProduceCopies::VT_TOPIC_ID, topic_id, 0);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(ProduceCopies::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_level(&mut self, level: Level) {
+    self.fbb_.push_slot::<Level>(ProduceCopies::VT_LEVEL, level, Level::Default);
+  }
+  #[inline]
+  pub fn add_at_offset(&mut self, at_offset: bool) {
+    self.fbb_.push_slot::<bool>(ProduceCopies::VT_AT_OFFSET, at_offset, false);
+  }
+  #[inline]
+  pub fn add_offset(&mut self, offset: u64) {
+    self.fbb_.push_slot::<u64>(ProduceCopies::VT_OFFSET, offset, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ProduceCopiesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ProduceCopiesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ProduceCopies<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ProduceCopies<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ProduceCopies");
+      ds.field("topic_id", &self.topic_id());
+      ds.field("queue", &self.queue());
+      ds.field("level", &self.level());
+      ds.field("at_offset", &self.at_offset());
+      ds.field("offset", &self.offset());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -10482,6 +10651,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_produce_copies(&self) -> Option<ProduceCopies<'a>> {
+    if self.body_type() == RequestBody::ProduceCopies {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ProduceCopies::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -10537,6 +10720,7 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::RecallDelayed => v.verify_union_variant::<flatbuffers::ForwardsUOffset<RecallDelayed>>("RequestBody::RecallDelayed", pos),
           RequestBody::ListSlow => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListSlow>>("RequestBody::ListSlow", pos),
           RequestBody::MeasureLatency => v.verify_union_variant::<flatbuffers::ForwardsUOffset<MeasureLatency>>("RequestBody::MeasureLatency", pos),
+          RequestBody::ProduceCopies => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ProduceCopies>>("RequestBody::ProduceCopies", pos),
           _ => Ok(()),
         }
      })?
@@ -10902,6 +11086,13 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::MeasureLatency => {
           if let Some(x) = self.body_as_measure_latency() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ProduceCopies => {
+          if let Some(x) = self.body_as_produce_copies() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

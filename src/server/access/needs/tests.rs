@@ -147,7 +147,14 @@ fn requests() -> Vec<(Request, Who)> {
     let by_place = FindMessages::Position { shard: ShardId(0), position: LogPosition(0), index: 0 };
     let acknowledge = Acknowledge { group: billing(), receipts: vec![receipt()] };
     vec![
-        (Request::Produce(Produce { key: key(), level: None, batch }), Who::Producer),
+        (Request::Produce(Produce { key: key(), level: None, batch: batch.clone() }), Who::Producer),
+        (
+            Request::ProduceCopies(ProduceCopies {
+                produce: Produce { key: key(), level: None, batch },
+                at: None,
+            }),
+            Who::Producer,
+        ),
         (Request::Hold(hold), Who::Producer),
         (
             Request::EndTransaction(EndTransaction { receipt: half(), producer_group: None, decision }),

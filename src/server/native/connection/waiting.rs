@@ -152,6 +152,7 @@ fn waits_long(request: &Request) -> bool {
 pub(crate) fn copied_bytes(request: &Request) -> usize {
     match request {
         Request::Produce(produce) => produce.batch.len(),
+        Request::ProduceCopies(copies) => copies.produce.batch.len(),
         Request::Hold(hold) => hold.batch.len(),
         _ => 0,
     }
