@@ -8,17 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use regex::bytes::Regex;
 
 use crate::api::{Failure, OffsetSpec, Status};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
 use crate::cli::message_json::write_message;
-use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec};
-use crate::cli::output::{OutputFormat, warn, without_controls};
+use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec, TimeArgument};
+use crate::cli::output::{OutputFormat, grouped, warn, without_controls};
 use crate::cli::server::ServerArguments;
 use crate::cli::signals::stop_flag;
+use crate::cli::template::{Shown, TEMPLATE_HELP, Template};
 use crate::client::{
-    ClientError, Consumer, ConsumerOptions, DamagedRange, Delivery, MessageBatch, OutOfRange, Start, Until,
+    ClientError, Consumer, ConsumerOptions, DamagedRange, Delivery, MessageBatch, OutOfRange,
+    ReceivedMessage, Start, Until,
 };
 use crate::filter::{Expression, Subject};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
@@ -40,6 +43,7 @@ ends: it would obey whoever wrote them. `turbopump consume TOPIC | cat` shows th
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("{OFFSET_HELP}\n\n{TERMINAL_HELP}"))]
+#[command(after_long_help = format!("{OFFSET_HELP}\n\n{TEMPLATE_HELP}\n\n{TERMINAL_HELP}"))]
 pub struct ConsumeArguments {
     pub topic: TopicName,
     /// Read this queue only
@@ -54,6 +58,17 @@ pub struct ConsumeArguments {
     /// Print only messages of which this SQL92 expression over properties, KEYS and TAGS is true, like "n > 5 AND TAGS = 'a'"
     #[arg(long, value_name = "EXPRESSION")]
     pub filter_sql: Option<Expression>,
+    /// Print only messages in whose body this regular expression is found, like "refund|chargeback"; bodies are bytes, and what is
+    /// written (?-u:\xff) is one of them. Says at the end how many were looked at
+    #[arg(long, value_name = "REGEX")]
+    pub grep: Option<Regex>,
+    /// Stop before the first message stored at this time or later: 2024-05-06T07:08:09Z, 2024-05-06, @1700000000000, or -10m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "follow")]
+    pub until: Option<TimeArgument>,
+    /// Print each message as this says, in place of its body and a newline, like '%t %q %o %d %k %T %p %b\n'; --help has the
+    /// letters
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<Template>,
     /// Stop after this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
@@ -74,6 +89,8 @@ struct Run<'a> {
     stop: Arc<AtomicBool>,
     /// Messages that may still be printed.
     left: u64,
+    /// Messages that --grep was asked of.
+    looked_at: u64,
     damaged: u64,
     last_commit: Instant,
     /// This command has had a place in its group.
@@ -103,6 +120,10 @@ enum After {
 }
 
 pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), CommandError> {
+    if arguments.format.is_some() && format == OutputFormat::Json {
+        let message = "--format says what is printed, and so does -o json: leave one of them out";
+        return Err(CommandError::usage(message));
+    }
     let output = io::stdout()
         .as_fd()
         .try_clone_to_owned()
@@ -116,13 +137,16 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
         is_terminal: io::stdout().is_terminal(),
         stop: stop_flag()?,
         left: arguments.count.unwrap_or(u64::MAX),
+        looked_at: 0,
         damaged: 0,
         last_commit: Instant::now(),
         has_had_place: false,
         others_said: None,
         ids: MessageIds::default(),
     };
-    run.read_all(open(arguments)?)?;
+    let read = run.read_all(open(arguments)?);
+    run.tell_matches();
+    read?;
     if run.damaged > 0 {
         return Err(CommandError::failed(format!(
             "{} messages could not be read: their bytes on the broker's disk are damaged or gone; `turbopump log verify` there says where",
@@ -145,7 +169,12 @@ fn open(arguments: &ConsumeArguments) -> Result<Consumer, CommandError> {
     };
     let options = ConsumerOptions {
         start,
-        until: if arguments.follow { Until::Forever } else { Until::End },
+        until: match arguments.until {
+            Some(TimeArgument::At(time)) => Until::Time(time),
+            Some(TimeArgument::Ago(span)) => Until::Ago(span),
+            None if arguments.follow => Until::Forever,
+            None => Until::End,
+        },
         // Whoever names an offset wants to hear that it is gone.
         out_of_range: if matches!(start, Start::Offset(_)) { OutOfRange::Fail } else { OutOfRange::First },
         ..ConsumerOptions::default()
@@ -226,7 +255,7 @@ impl Run<'_> {
             if self.stop.load(Ordering::Relaxed) || self.left == 0 {
                 return Ok(Ended::Complete);
             }
-            if self.format == OutputFormat::Json {
+            if self.prints_ids() {
                 self.ids.follow(consumer.shards());
             }
             let after = match consumer.poll(GATHER) {
@@ -330,15 +359,49 @@ impl Run<'_> {
         }
     }
 
+    fn prints_ids(&self) -> bool {
+        let format = self.arguments.format.as_ref();
+        self.format == OutputFormat::Json || format.is_some_and(Template::has_ids)
+    }
+
+    /// Nobody is to take an empty output for an empty topic.
+    fn tell_matches(&self) {
+        if self.arguments.grep.is_some() {
+            let found = self.arguments.count.unwrap_or(u64::MAX) - self.left;
+            let (found, looked_at) = (grouped(found), grouped(self.looked_at));
+            eprintln!("turbopump: {found} messages match of {looked_at} that were looked at");
+        }
+    }
+
+    /// Whether a message is to be printed.
+    fn is_wanted(&mut self, message: &ReceivedMessage<'_>) -> bool {
+        let subject = Subject { key: message.key(), tag: message.tag(), properties: message.properties() };
+        if !self.arguments.filter_sql.as_ref().is_none_or(|wanted| wanted.matches(&subject)) {
+            return false;
+        }
+        let Some(pattern) = &self.arguments.grep else { return true };
+        self.looked_at += 1;
+        pattern.is_match(message.plain_body().as_deref().unwrap_or(message.body()))
+    }
+
+    fn print_as(
+        &mut self,
+        template: &Template,
+        batch: &MessageBatch<'_>,
+        message: &ReceivedMessage<'_>,
+    ) -> io::Result<()> {
+        let shown = if self.is_terminal { Shown::OnTerminal } else { Shown::AsItIs };
+        template.write(&mut self.output, batch, message, &self.ids, shown)
+    }
+
     fn print(&mut self, batch: &MessageBatch<'_>) -> io::Result<After> {
         for message in batch.messages() {
-            let subject =
-                Subject { key: message.key(), tag: message.tag(), properties: message.properties() };
-            if !self.arguments.filter_sql.as_ref().is_none_or(|wanted| wanted.matches(&subject)) {
+            if !self.is_wanted(&message) {
                 continue;
             }
-            match self.format {
-                OutputFormat::Text => {
+            match (&self.arguments.format, self.format) {
+                (Some(template), _) => self.print_as(template, batch, &message)?,
+                (None, OutputFormat::Text) => {
                     // One that cannot be read is shown as it is stored; JSON says so.
                     let plain = message.plain_body();
                     let body = plain.as_deref().unwrap_or(message.body());
@@ -351,7 +414,9 @@ impl Run<'_> {
                     }
                     self.output.write_all(b"\n")?;
                 }
-                OutputFormat::Json => write_message(&mut self.output, batch.queue(), &message, &self.ids)?,
+                (None, OutputFormat::Json) => {
+                    write_message(&mut self.output, batch.topic(), batch.queue(), &message, &self.ids)?;
+                }
             }
             self.left -= 1;
             if self.left == 0 {

@@ -8,10 +8,9 @@ use crate::api::{DelayedMessage, ListDelayed, RecallDelayed};
 use crate::cli::calendar::rfc3339;
 use crate::cli::error::CommandError;
 use crate::cli::instance::InstanceFlag;
-use crate::cli::message::fields::{
-    Fields, fields_text, insert_body, insert_id, insert_parts, insert_unique_id_and_properties,
-};
+use crate::cli::message::fields::{Fields, fields_text, insert_id};
 use crate::cli::message_id::MessageIds;
+use crate::cli::message_json::{MessageParts, insert_parts};
 use crate::cli::output::{OutputFormat, on_one_line, print};
 use crate::cli::server::ServerArguments;
 use crate::client::{Client, ClientError};
@@ -143,16 +142,16 @@ fn place_of(message: &DelayedMessage, ids: &MessageIds) -> Option<crate::types::
 pub fn delayed_view(message: &DelayedMessage, ids: &MessageIds) -> Fields {
     let mut view = Fields::new();
     insert_id(&mut view, place_of(message, ids));
+    // The client has checked that it is a whole record.
+    if let Ok((record, _)) = RecordView::cut(&message.record) {
+        insert_parts(&mut view, &MessageParts::of_record(record, message.born_time, message.store_time));
+        view.retain(|name, _| !["born_time_ms", "store_time_ms"].contains(&name.as_str()));
+    }
     let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
     insert("queue", message.key.queue.0.into());
     insert("due", rfc3339(message.due).into());
     insert("born_time", rfc3339(message.born_time).into());
     insert("store_time", rfc3339(message.store_time).into());
-    // The client has checked that it is a whole record.
-    let Ok((record, _)) = RecordView::cut(&message.record) else { return view };
-    insert_parts(&mut view, record.key(), record.tag());
-    insert_unique_id_and_properties(&mut view, record.properties());
-    insert_body(&mut view, record.body(), record.plain_body());
     view
 }
 

@@ -68,6 +68,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "consume orders --count 3",
             "consume orders --group billing",
             "consume orders --from -10m --follow -o json",
+            "consume orders -f '%d %q/%o %b\\n' --grep 'refund|chargeback' --until -1h",
         ],
     ),
     ("group list", &["group list"]),

@@ -18,13 +18,15 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 pub enum LineError {
     #[error("cannot read the input after line {line}: {source}")]
     Read { line: u64, source: io::Error },
-    #[error("line {line} is longer than {max} bytes, the largest message", max = limits::BODY_BYTES_MAX)]
-    TooLong { line: u64 },
+    #[error("line {line} is longer than {max} bytes, the longest line")]
+    TooLong { line: u64, max: usize },
 }
 
 /// Lines of `source`.
 pub struct Lines<R> {
     source: R,
+    /// Bytes of the longest line.
+    line_bytes_max: usize,
     /// Bytes in `start..end` were read and not yet given out.
     buffer: Vec<u8>,
     start: usize,
@@ -49,9 +51,16 @@ impl<R: Read> Lines<R> {
         Self::with_capacity(source, skip, BUFFER_BYTES)
     }
 
+    /// The same with lines of up to so many bytes, in place of those of a body.
+    #[must_use]
+    pub fn of_up_to(self, line_bytes_max: usize) -> Self {
+        Self { line_bytes_max, ..self }
+    }
+
     fn with_capacity(source: R, skip: u64, capacity: usize) -> Self {
         Self {
             source,
+            line_bytes_max: limits::BODY_BYTES_MAX,
             buffer: vec![0; capacity],
             start: 0,
             end: 0,
@@ -133,8 +142,8 @@ impl<R: Read> Lines<R> {
     fn give(&mut self, line: std::ops::Range<usize>) -> Result<Option<&[u8]>, LineError> {
         self.count += 1;
         self.bytes += line.len() as u64 + 1;
-        if line.len() > limits::BODY_BYTES_MAX {
-            return Err(LineError::TooLong { line: self.count });
+        if line.len() > self.line_bytes_max {
+            return Err(LineError::TooLong { line: self.count, max: self.line_bytes_max });
         }
         Ok(Some(&self.buffer[line]))
     }
@@ -148,9 +157,9 @@ impl<R: Read> Lines<R> {
             self.start = 0;
         }
         if self.end == self.buffer.len() {
-            // The byte after the largest message must be the newline.
-            if self.end > limits::BODY_BYTES_MAX {
-                return Err(LineError::TooLong { line: self.count + 1 });
+            // The byte after the longest line must be the newline.
+            if self.end > self.line_bytes_max {
+                return Err(LineError::TooLong { line: self.count + 1, max: self.line_bytes_max });
             }
             self.buffer.resize((2 * self.end).max(1), 0);
         }
@@ -264,7 +273,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, LineError::TooLong { line: 2 }), "{error}");
+        assert!(matches!(error, LineError::TooLong { line: 2, .. }), "{error}");
         assert_eq!(lines_after(2, &input, vec![], BUFFER_BYTES), [b"last"], "what is left out is not judged");
     }
 }

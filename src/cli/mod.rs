@@ -38,6 +38,7 @@ mod meant;
 mod message;
 mod message_id;
 mod message_json;
+mod message_line;
 mod mqadmin;
 mod notices;
 mod offset_argument;
@@ -54,6 +55,7 @@ mod signals;
 mod slow;
 mod status;
 mod stream;
+mod template;
 mod top;
 mod topic;
 

@@ -27,6 +27,33 @@ pub enum OffsetArgument {
     Ago(Duration),
 }
 
+/// A point in time, as one of the ways to name an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeArgument {
+    At(Timestamp),
+    /// This long before now, by the broker's clock.
+    Ago(Duration),
+}
+
+/// A text that names no point in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no time: use one like 2024-05-06T07:08:09Z, 2024-05-06, @1700000000000 or -10m")]
+pub struct TimeArgumentError(String);
+
+impl FromStr for TimeArgument {
+    type Err = TimeArgumentError;
+
+    fn from_str(text: &str) -> Result<Self, TimeArgumentError> {
+        match text.parse() {
+            Ok(OffsetArgument::At(time)) => Ok(TimeArgument::At(time)),
+            Ok(OffsetArgument::Ago(span)) => Ok(TimeArgument::Ago(span)),
+            Ok(OffsetArgument::First | OffsetArgument::Last | OffsetArgument::Offset(_)) | Err(_) => {
+                Err(TimeArgumentError(text.to_owned()))
+            }
+        }
+    }
+}
+
 /// A text that names no offset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -124,6 +151,15 @@ mod tests {
         }
         for text in ["", "newest", "-5", "@", "@x", "@-1", "+1", "1.5", "-", "18446744073709551616"] {
             assert_eq!(text.parse::<OffsetArgument>(), Err(OffsetArgumentError(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_no_offset() {
+        assert_eq!("2023-11-14".parse(), Ok(TimeArgument::At(Timestamp(1_699_920_000_000))));
+        assert_eq!("-10m".parse(), Ok(TimeArgument::Ago(Duration::from_secs(600))));
+        for text in ["first", "last", "17", "soon"] {
+            assert_eq!(text.parse::<TimeArgument>(), Err(TimeArgumentError(text.into())), "{text}");
         }
     }
 

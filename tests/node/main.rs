@@ -16,6 +16,7 @@ mod command_line;
 mod command_refusals;
 mod configuration;
 mod console;
+mod copies;
 mod damage;
 mod dead_letters;
 mod descriptors;

@@ -265,15 +265,18 @@ fn what_producers_wrote_is_not_obeyed() {
         );
     }
     // A person sees what is there, and where lines end.
-    let mut terminal = Terminal::start(node.address(), &["consume", "odd"], 120, 20);
-    assert!(terminal.end().success());
-    terminal.wait_for("end");
-    let raw = String::from_utf8(terminal.raw()).expect("text");
-    assert!(
-        !raw.contains(|character: char| character.is_control() && !"\r\n\t".contains(character)),
-        "{raw:?}"
-    );
-    assert!(raw.contains("\\u001b[31mred\\u001b]0;title\\u0007\\u009b2J\\u007f\r\nid "), "{raw:?}");
+    for line in [&["consume", "odd"][..], &["consume", "odd", "-f", "%p %b\\n"]] {
+        let mut terminal = Terminal::start(node.address(), line, 120, 20);
+        assert!(terminal.end().success());
+        terminal.wait_for("end");
+        let raw = String::from_utf8(terminal.raw()).expect("text");
+        assert!(
+            !raw.contains(|character: char| character.is_control() && !"\r\n\t".contains(character)),
+            "{line:?}: {raw:?}"
+        );
+        let shown = "\\u001b[31mred\\u001b]0;title\\u0007\\u009b2J\\u007f\r\nid ";
+        assert!(raw.contains(shown), "{line:?}: {raw:?}");
+    }
 
     node.stop();
     let data = directory.path().to_str().expect("UTF-8");

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod command;
+pub mod copies;
 pub mod directory;
 pub mod forbidden;
 pub mod http_connection;

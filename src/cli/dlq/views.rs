@@ -11,6 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::message::fields::{Fields, fields_text};
 use crate::cli::message_json::write_message;
 use crate::cli::output::{OutputFormat, Table, print};
+use crate::types::GroupTopic;
 
 #[derive(Serialize)]
 struct ListView {
@@ -71,10 +72,12 @@ fn each_line(
     let group = arguments.instance.group(&arguments.group)?;
     let mut output = BufWriter::new(io::stdout().lock());
     let (mut line, mut found) = (Vec::new(), false);
+    let topic = GroupTopic::DeadLetters.of(&group);
     each_dead_letter(arguments.server.connect()?, &group, &arguments.selection, |letter| {
         found = true;
         line.clear();
-        write_message(&mut line, letter.queue, &letter.message, letter.ids).map_err(CommandError::output)?;
+        let written = write_message(&mut line, &topic, letter.queue, &letter.message, letter.ids);
+        written.map_err(CommandError::output)?;
         write(&line, &mut output).map_err(CommandError::output)?;
         Ok(Next::More)
     })?;

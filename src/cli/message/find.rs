@@ -10,10 +10,9 @@ use serde_json::{Map, Value};
 use crate::api::{DelayedMessage, FindMessages, Found, FoundMessage};
 use crate::cli::delayed::{all_delayed, delayed_view, has_id, has_key};
 use crate::cli::error::CommandError;
-use crate::cli::message::fields::{
-    fields_text, insert_body, insert_id, insert_parts, insert_properties, insert_unique_id,
-};
+use crate::cli::message::fields::{fields_text, insert_id};
 use crate::cli::message_id::MessageIds;
+use crate::cli::message_json::{MessageParts, insert_parts};
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
 use crate::client::Client;
@@ -200,14 +199,9 @@ fn message_view(message: &FoundMessage, ids: &MessageIds) -> Map<String, Value> 
     insert("shard", message.shard.0.into());
     insert("position", message.position.0.into());
     insert("index", message.index.into());
-    insert("born_time_ms", message.born_time.0.into());
-    insert("store_time_ms", message.store_time.0.into());
     // The client has checked that it is a whole record.
     let Ok((record, _)) = RecordView::cut(&message.record) else { return view };
-    insert_unique_id(&mut view, record.properties());
-    insert_parts(&mut view, record.key(), record.tag());
-    insert_properties(&mut view, record.properties(), |_| true);
-    insert_body(&mut view, record.body(), record.plain_body());
+    insert_parts(&mut view, &MessageParts::of_record(record, message.born_time, message.store_time));
     view
 }
 

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use super::fields::{
-    Fields, insert_body, insert_id, insert_parts, insert_unique_id_and_properties, print_messages,
-};
+use super::fields::{Fields, insert_id, parts_of, print_messages};
 use super::leases::acknowledge;
 use crate::api::{ClientProtocol, Filter, Receive};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
+use crate::cli::message_json::insert_parts;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, print_notices};
@@ -127,12 +126,8 @@ fn view(message: &LeasedMessage, topic: &TopicName, ids: &MessageIds) -> Fields 
     insert("queue", receipt.key.queue.0.into());
     insert("offset", receipt.offset.0.into());
     insert("attempt", message.deliveries.into());
-    insert("born_time_ms", message.born_time.0.into());
-    insert("store_time_ms", message.store_time.0.into());
     insert("first_delivery_ms", message.first_delivery.0.into());
     insert("lease_until_ms", receipt.lease_until.0.into());
-    insert_parts(&mut fields, message.key(), message.tag());
-    insert_unique_id_and_properties(&mut fields, message.properties());
-    insert_body(&mut fields, message.body(), message.plain_body());
+    insert_parts(&mut fields, &parts_of!(message));
     fields
 }

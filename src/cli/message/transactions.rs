@@ -3,14 +3,13 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::fields::{
-    Fields, insert_body, insert_id, insert_parts, insert_unique_id_and_properties, print_messages,
-};
+use super::fields::{Fields, insert_id, parts_of, print_messages};
 use super::handles::{HandleOutcome, check_halves, half_receipts_of, print_outcomes};
 use super::receive::wait_for;
 use crate::api::{Decision, EndTransaction, ReceiveHalves, Status};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
+use crate::cli::message_json::insert_parts;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
@@ -105,12 +104,8 @@ fn view(half: &UndecidedMessage, topic: &TopicName, ids: &MessageIds) -> Fields 
     insert("topic", topic.as_str().into());
     insert("queue", half.receipt.key.queue.0.into());
     insert("checks", half.checks.into());
-    insert("born_time_ms", half.born_time.0.into());
-    insert("store_time_ms", half.store_time.0.into());
     insert("first_check_ms", half.first_check.0.into());
     insert("next_check_ms", half.next_check.0.into());
-    insert_parts(&mut fields, half.key(), half.tag());
-    insert_unique_id_and_properties(&mut fields, half.properties());
-    insert_body(&mut fields, half.body(), half.plain_body());
+    insert_parts(&mut fields, &parts_of!(half));
     fields
 }
