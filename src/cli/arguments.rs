@@ -20,6 +20,7 @@ use crate::cli::latency::{HELP as LATENCY_HELP, LatencyArguments};
 use crate::cli::log::LogArguments;
 use crate::cli::manual::ManualArguments;
 use crate::cli::message::MessageArguments;
+use crate::cli::mirror::MirrorArguments;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
@@ -53,6 +54,8 @@ pub enum Command {
     Message(MessageArguments),
     /// Print messages
     Consume(ConsumeArguments),
+    /// Copy topics from one broker to another, and keep the copies up to date
+    Mirror(MirrorArguments),
     /// List, describe, create, alter, clone, reset and delete consumer groups
     Group(GroupArguments),
     /// List messages that wait for their time, and take them back
@@ -143,6 +146,8 @@ mod tests {
             "turbopump consume TOPIC --from -10m -o json",
             "turbopump consume TOPIC -f %t\\n --until -1m --grep a|b",
             "turbopump produce TOPIC FILE --format json --any-queue --retry-for 5m",
+            "turbopump mirror --from a:1 --to b:1 TOPIC OTHER --follow --rate 1000 --start -1h --append --leave-out --retry-for 1h",
+            "turbopump mirror --from a:1 --from-access-key K --to b:1 --to-tls-ca FILE TOPIC --dry-run -o json",
             "turbopump message find TOPIC --key K",
             "turbopump message find TOPIC --key K --count 64 --after 1f8.2-ffffffffffffffff.ffff",
             "turbopump message find TOPIC --id 7F00000100002A9F0000000000000065 --count 1 -o json",
@@ -271,6 +276,8 @@ mod tests {
             ("turbopump consume T --until 7", ErrorKind::ValueValidation),
             ("turbopump consume T --until -1h --follow", ErrorKind::ArgumentConflict),
             ("turbopump produce T F --queue 1 --any-queue", ErrorKind::ArgumentConflict),
+            ("turbopump mirror --from a:1 --to b:1", ErrorKind::MissingRequiredArgument),
+            ("turbopump mirror --from a:1 T", ErrorKind::MissingRequiredArgument),
             ("turbopump message find T", ErrorKind::MissingRequiredArgument),
             ("turbopump message find --key K", ErrorKind::MissingRequiredArgument),
             ("turbopump message find T --key K --id I", ErrorKind::ArgumentConflict),

@@ -13,8 +13,8 @@ use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{ERROR, OutputFormat, check_output, styled, to_json, without_controls};
 use crate::cli::{
     backup, bench, bundle, check, completion, configure, consume, context, delayed, dlq, examples, generate,
-    group, import, instance, latency, log, manual, meant, message, mqadmin, produce, serve, slow, status,
-    top, topic,
+    group, import, instance, latency, log, manual, meant, message, mirror, mqadmin, produce, serve, slow,
+    status, top, topic,
 };
 
 /// What a sentence on standard error begins with.
@@ -74,6 +74,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Consume(command) => consume::run(&command, format),
         Command::Delayed(command) => delayed::run(command, format),
         Command::Dlq(command) => dlq::run(command, format),
+        Command::Mirror(command) => mirror::run(&command, format),
         Command::Group(command) => group::run(command, format),
         Command::Instance(command) => instance::run(command, format),
         Command::Message(command) => message::run(command, format),

@@ -34,6 +34,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "produce orders lines.txt",
             "produce orders export.csv --key-field 2 --key-delimiter ,",
             "produce orders - --rate 1000",
+            "produce copies orders.jsonl --format json",
         ],
     ),
     (
@@ -69,6 +70,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "consume orders --group billing",
             "consume orders --from -10m --follow -o json",
             "consume orders -f '%d %q/%o %b\\n' --grep 'refund|chargeback' --until -1h",
+        ],
+    ),
+    (
+        "mirror",
+        &[
+            "mirror --from 10.0.0.1:10911 --to 10.0.0.2:10911 orders payments --dry-run",
+            "mirror --from 10.0.0.1:10911 --to 10.0.0.2:10911 orders payments --follow --rate 50000",
         ],
     ),
     ("group list", &["group list"]),

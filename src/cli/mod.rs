@@ -39,6 +39,7 @@ mod message;
 mod message_id;
 mod message_json;
 mod message_line;
+mod mirror;
 mod mqadmin;
 mod notices;
 mod offset_argument;

@@ -46,6 +46,7 @@ mod lost_parts;
 mod manners;
 mod messages;
 mod metrics;
+mod mirror;
 mod mqadmin_strangers;
 mod mqadmin_verbs;
 mod odd_files;
