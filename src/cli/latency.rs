@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
 use crate::api::{HistogramInfo, KindLatency, LatencyInfo, MeasureLatency, RequestStage};
 use crate::cli::error::CommandError;
@@ -14,8 +13,10 @@ use crate::cli::output::{
 };
 use crate::cli::quantity::Span;
 use crate::cli::server::ServerArguments;
+use crate::cli::slow::in_lines;
 use crate::limits;
 use crate::types::TopicName;
+use crate::views::{LatencyView, nanoseconds};
 
 /// Characters of the longest bar, and of a plot, where the terminal has room for them; and the fewest that show anything.
 const BAR_WIDTH: usize = 40;
@@ -50,51 +51,11 @@ pub struct LatencyArguments {
     pub server: ServerArguments,
 }
 
-#[derive(Serialize)]
-struct LatencyView {
-    topic: String,
-    measured_ns: u64,
-    requests: Vec<KindView>,
-}
-
-#[derive(Serialize)]
-struct KindView {
-    protocol: &'static str,
-    request: String,
-    total_ns: SpreadView,
-    stages_ns: Vec<SpreadView>,
-    /// A share of all requests, and what each of them took no longer than.
-    curve: Vec<PointView>,
-}
-
-#[derive(Serialize)]
-struct SpreadView {
-    stage: String,
-    count: u64,
-    mean: u64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p99_9: u64,
-    p99_99: u64,
-    max: u64,
-}
-
-#[derive(Serialize)]
-struct PointView {
-    share: f64,
-    ns: u64,
-}
-
 pub fn run(arguments: &LatencyArguments, format: OutputFormat) -> Result<(), CommandError> {
     let (topic, time) = (&arguments.topic, arguments.time.0);
     let mut client = arguments.server.connect()?;
     let latency = client.measure_latency(MeasureLatency { topic: topic.clone(), time })?;
-    let view = LatencyView {
-        topic: topic.to_string(),
-        measured_ns: nanoseconds(time),
-        requests: latency.kinds.iter().map(KindView::new).collect(),
-    };
+    let view = LatencyView::new(topic, time, &latency);
     // First what has been looked for: a file that cannot be written is not to cost it.
     print(format, &view, |_| render(topic, time, &latency, terminal_width()))?;
     if let Some(path) = &arguments.svg {
@@ -125,12 +86,14 @@ fn render(topic: &TopicName, time: Duration, latency: &LatencyInfo, width: Optio
 fn render_kind(kind: &KindLatency, time: Duration, width: Option<usize>) -> String {
     let (count, mean) = (kind.total.count, for_people(nanoseconds(kind.mean)));
     let requests = if count == 1 { "request" } else { "requests" };
-    let head = format!(
-        "{} {}: {} {requests} in {time:?}, {mean} each on average\n\n",
-        kind.protocol.name(),
-        on_one_line(&kind.kind),
-        grouped(count)
-    );
+    let what = format!("{} {}:", kind.protocol.name(), on_one_line(&kind.kind));
+    let words = [
+        format!("{} {requests}", grouped(count)),
+        format!("in {time:?},"),
+        format!("{mean} each"),
+        "on average".to_owned(),
+    ];
+    let head = in_lines(&format!("{what} "), " ", &words, width.unwrap_or(usize::MAX)) + "\n";
     let longest = shown_stages(kind).map(|(mean, _)| *mean).max().unwrap_or_default();
     let cells = |(mean, stage): &(Duration, HistogramInfo)| {
         let times = [nanoseconds(*mean), stage.p50_ns, stage.p99_ns, stage.p99_9_ns, stage.max_ns];
@@ -143,16 +106,41 @@ fn render_kind(kind: &KindLatency, time: Duration, width: Option<usize>) -> Stri
     let taken: usize = (0..6).map(|column| of_column(column).unwrap_or_default().max(5) + 2).sum();
     let bars = width.map_or(BAR_WIDTH, |width| width.saturating_sub(taken).min(BAR_WIDTH));
     let mut table = Table::new(["STAGE", "MEAN", "P50", "P99", "P99.9", "MAX", ""]);
+    if width.is_some_and(|width| width + 2 < taken) {
+        return head + &render_narrow(&rows, width.unwrap_or_default()) + "\n" + &plot_of(kind, width);
+    }
     for ((mean, _), cells) in shown_stages(kind).zip(rows.iter().cloned()) {
         let [stage, mean_cell, p50, p99, p99_9, max] = cells;
         let share = mean.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE);
         let bar = if bars < BAR_WIDTH_MIN { String::new() } else { bar(share, bars) };
         table.row([stage, mean_cell, p50, p99, p99_9, max, bar]);
     }
+    head + &table.render() + "\n" + &plot_of(kind, width)
+}
+
+/// Some lines for each stage: a table would break its cells.
+fn render_narrow(rows: &[[String; 6]], width: usize) -> String {
+    let mut text = String::new();
+    for [stage, mean, p50, p99, p99_9, max] in rows {
+        let words = [
+            format!("mean {mean}"),
+            format!("p50 {p50}"),
+            format!("p99 {p99}"),
+            format!("p99.9 {p99_9}"),
+            format!("max {max}"),
+        ];
+        text += &format!("{stage}\n");
+        text += &in_lines("  ", ", ", &words, width);
+    }
+    text
+}
+
+/// As wide as a terminal of so many characters has room for.
+fn plot_of(kind: &KindLatency, width: Option<usize>) -> String {
     let beside = SCALE_WIDTH + LABEL_REST;
     let columns =
         width.map_or(PLOT_WIDTH, |width| width.saturating_sub(beside).clamp(PLOT_WIDTH_MIN, PLOT_WIDTH));
-    head + &table.render() + "\n" + &plot(&kind.curve, columns)
+    plot(&kind.curve, columns)
 }
 
 /// Stages of the broker's time in which any request was for a moment, in their order.
@@ -234,42 +222,6 @@ fn for_people(nanoseconds: u64) -> String {
     nanoseconds_for_people(nanoseconds as f64)
 }
 
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl KindView {
-    fn new(kind: &KindLatency) -> Self {
-        Self {
-            protocol: kind.protocol.name(),
-            request: kind.kind.clone(),
-            total_ns: SpreadView::new(kind.mean, &kind.total),
-            stages_ns: kind.stages.iter().map(|(mean, stage)| SpreadView::new(*mean, stage)).collect(),
-            curve: kind
-                .curve
-                .iter()
-                .map(|(share, time)| PointView { share: *share, ns: nanoseconds(*time) })
-                .collect(),
-        }
-    }
-}
-
-impl SpreadView {
-    fn new(mean: Duration, histogram: &HistogramInfo) -> Self {
-        Self {
-            stage: histogram.stage.clone(),
-            count: histogram.count,
-            mean: nanoseconds(mean),
-            p50: histogram.p50_ns,
-            p90: histogram.p90_ns,
-            p99: histogram.p99_ns,
-            p99_9: histogram.p99_9_ns,
-            p99_99: histogram.p99_99_ns,
-            max: histogram.max_ns,
-        }
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -340,10 +292,9 @@ pub mod tests {
         let topic = "orders".parse().expect("a good name");
         for width in [1, 40, 60, 72, 80, 200] {
             let text = render(&topic, Duration::from_secs(10), &some_latency(), Some(width));
-            let drawn =
-                text.lines().filter(|line| line.starts_with("flush") || line.contains(['|', '+', '%']));
-            let most = drawn.map(|line| line.chars().count()).max().expect("lines");
-            assert!(most <= width.max(51), "{width}: {most}\n{text}");
+            let most = text.lines().map(|line| line.chars().count()).max().expect("lines");
+            assert!(most <= width.max(32), "{width}: {most}\n{text}");
+            assert!(text.contains("p99.9 1.60 ms") == (width < 50), "{text}");
             assert_eq!(text.contains(BLOCKS[7]), width >= 60, "{text}");
         }
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
 
 use crate::api::{ListSlow, RequestProtocol, SlowRequest, StageTimes};
 use crate::cli::calendar::rfc3339;
@@ -14,6 +12,7 @@ use crate::cli::output::{OutputFormat, Table, nanoseconds_for_people, on_one_lin
 use crate::cli::server::ServerArguments;
 use crate::limits;
 use crate::types::{ShardId, TopicName};
+use crate::views::{SlowView, StagesView};
 
 /// A stage with less of a request's time than this share is left out where people read.
 const SHOWN_SHARE: f64 = 0.05;
@@ -64,27 +63,6 @@ impl ValueEnum for ProtocolArgument {
     }
 }
 
-#[derive(Serialize)]
-struct SlowView {
-    requests: Vec<RequestView>,
-}
-
-#[derive(Serialize)]
-struct RequestView {
-    answered: String,
-    shard: u16,
-    protocol: &'static str,
-    request: String,
-    topic: Option<String>,
-    queue: Option<u32>,
-    offset: Option<u64>,
-    client: Option<String>,
-    /// The broker's part.
-    total_ns: u64,
-    stages_ns: StagesView,
-    meanwhile_ns: Map<String, Value>,
-}
-
 pub fn run(arguments: &SlowArguments, format: OutputFormat) -> Result<(), CommandError> {
     let list = ListSlow {
         shard: arguments.shard.map(ShardId),
@@ -94,7 +72,7 @@ pub fn run(arguments: &SlowArguments, format: OutputFormat) -> Result<(), Comman
     };
     let mut client = arguments.server.connect()?;
     let slow = client.list_slow(list)?;
-    let view = SlowView { requests: slow.iter().map(RequestView::new).collect() };
+    let view = SlowView::new(&slow);
     if let Some(topic) = arguments.topic.as_ref().filter(|_| slow.is_empty()) {
         // Requests about topics that are not there are kept as well, so that is no mistake; without any it may be one.
         client.describe_topic(topic)?;
@@ -165,7 +143,7 @@ fn render_narrow(slow: &[SlowRequest], width: usize) -> String {
 }
 
 /// Words after a head, in as many lines as they need; nothing where there are none.
-fn in_lines(head: &str, between: &str, words: &[String], width: usize) -> String {
+pub fn in_lines(head: &str, between: &str, words: &[String], width: usize) -> String {
     let Some((first, rest)) = words.split_first() else { return String::new() };
     let mut text = format!("{head}{first}");
     let mut taken = text.chars().count();
@@ -206,47 +184,10 @@ fn for_people(time: Duration) -> String {
     nanoseconds_for_people(time.as_nanos() as f64)
 }
 
-/// Each stage with its nanoseconds, in the order of a request's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StagesView(pub StageTimes);
-
-impl StagesView {
-    /// A line for each stage that took any time.
-    pub fn lines(&self) -> String {
-        let taken = self.0.iter().filter(|(_, time)| !time.is_zero());
-        taken.map(|(stage, time)| format!("{:<9}  {}\n", stage.name(), for_people(time))).collect()
-    }
-}
-
-impl Serialize for StagesView {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(stage, time)| (stage.name(), nanoseconds(time))))
-    }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl RequestView {
-    fn new(slow: &SlowRequest) -> Self {
-        let meanwhile = slow.meanwhile.iter();
-        Self {
-            answered: rfc3339(slow.answered),
-            shard: slow.shard.0,
-            protocol: slow.protocol.name(),
-            request: slow.kind.clone(),
-            topic: slow.topic.as_ref().map(TopicName::to_string),
-            queue: slow.queue.map(|queue| queue.0),
-            offset: slow.offset.map(|offset| offset.0),
-            client: slow.client.map(|client| client.to_string()),
-            total_ns: nanoseconds(slow.times.brokers()),
-            stages_ns: StagesView(slow.times),
-            meanwhile_ns: meanwhile
-                .map(|(activity, time)| (activity.name().to_owned(), nanoseconds(*time).into()))
-                .collect(),
-        }
-    }
+/// A line for each stage that took any time.
+pub fn lines_of(stages: &StagesView) -> String {
+    let taken = stages.0.iter().filter(|(_, time)| !time.is_zero());
+    taken.map(|(stage, time)| format!("{:<9}  {}\n", stage.name(), for_people(time))).collect()
 }
 
 #[cfg(test)]

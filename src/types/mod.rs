@@ -3,6 +3,8 @@
 #[cfg(feature = "server")]
 mod budget;
 #[cfg(feature = "server")]
+pub mod calendar;
+#[cfg(feature = "server")]
 mod client_memory;
 mod delay_level;
 #[cfg(feature = "server")]

@@ -216,7 +216,7 @@ fn terminals_are_shown_what_fits_and_pipes_what_there_is() {
     assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
     let piped = node.run_well(&["slow"]);
     assert!(piped.contains("ANSWERED") && !piped.contains('\u{1b}'), "{piped}");
-    for columns in [60, 160] {
+    for columns in [40, 60, 160] {
         let arguments = ["latency", "orders", "--for", "3s"];
         let mut terminal = Terminal::start_with(node.address(), &arguments, (columns, 200), &plain);
         wait_for("it counts", || {
@@ -228,7 +228,11 @@ fn terminals_are_shown_what_fits_and_pipes_what_there_is() {
         let shown = terminal.lines();
         let drawn = shown.iter().filter(|line| !line.contains(" in 3s, "));
         assert_eq!(drawn.filter(|line| line.chars().count() > usize::from(columns)).count(), 0, "{shown:#?}");
-        assert!(columns == 60 || terminal.text().contains('\u{2588}'), "{shown:#?}");
+        assert!(columns < 160 || terminal.text().contains('\u{2588}'), "{shown:#?}");
+        // A terminal breaks what does not fit, so that no line is too long: none begins in the midst of one.
+        let is_whole = |line: &String| line.starts_with("  mean ") || line.starts_with("STAGE ");
+        assert_eq!(shown.iter().any(is_whole), true, "{shown:#?}");
+        assert_eq!(columns == 40, shown.iter().any(|line| line.starts_with("  mean ")), "{shown:#?}");
         assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
     }
 }

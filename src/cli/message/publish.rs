@@ -15,12 +15,13 @@ use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, check_input, print};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
-use crate::cli::slow::StagesView;
+use crate::cli::slow::lines_of;
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
 use crate::limits;
 use crate::types::{
     Level, QueueKey, QueueNumber, RecordLocation, Timestamp, TopicName, UniqueId, UniqueIdGenerator,
 };
+use crate::views::StagesView;
 use crate::wire::properties::{self, Reserved, names};
 use crate::wire::text;
 
@@ -284,7 +285,7 @@ impl PublishedView {
             text += &format!("handle     {handle}\n");
         }
         match &self.stages_ns {
-            Some(stages) => text += &stages.lines(),
+            Some(stages) => text += &lines_of(stages),
             None if self.asks_for_stages => {
                 text += "stages     not told: the broker is of an earlier release\n"
             }
