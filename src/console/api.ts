@@ -224,6 +224,44 @@ export interface Published {
   level: string;
 }
 
+export type Protocol = "native" | "http" | "remoting";
+
+/** Nanoseconds. */
+export interface Spread extends Stage {
+  mean: number;
+}
+
+/** Requests of one kind about a topic. */
+export interface KindLatency {
+  protocol: Protocol;
+  request: string;
+  total_ns: Spread;
+  stages_ns: Spread[];
+  curve: { share: number; ns: number }[];
+}
+
+export interface Latency {
+  topic: string;
+  measured_ns: number;
+  requests: KindLatency[];
+}
+
+export interface SlowRequest {
+  answered: string;
+  shard: number;
+  protocol: Protocol;
+  request: string;
+  topic: string | null;
+  queue: number | null;
+  offset: number | null;
+  client: string | null;
+  /** The broker's part. */
+  total_ns: number;
+  stages_ns: Record<string, number>;
+  /** What the shard did meanwhile; 0: it was a moment. */
+  meanwhile_ns: Record<string, number>;
+}
+
 /** A request that was refused, with the broker's words for it. */
 export class Refused extends Error {
   constructor(

@@ -38,7 +38,7 @@ function page(route: Route): { title: string; content: ComponentChildren } {
     case "dead-letters":
       return { title: "Dead letters", content: <DeadLettersPage route={route} /> };
     case "latency":
-      return { title: "Latency", content: <LatencyPage /> };
+      return { title: "Latency", content: <LatencyPage route={route} /> };
     default:
       return {
         title: "Nothing here",

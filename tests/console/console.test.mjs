@@ -105,7 +105,9 @@ const PLACES = [
   ["messages", "messages?topic=orders&to=2100-01-01T00:00:00", "Older ones"],
   ["dead-letters", "dead-letters", "ledger"],
   ["dead-letters-of-group", "dead-letters?group=ledger", "card"],
-  ["latency", "latency", "flush"],
+  ["latency", "latency?topic=orders", "native produce"],
+  ["latency-slow", "latency?view=slow", "flush"],
+  ["latency-all", "latency?view=all", "flush"],
 ];
 
 for (const [width, height] of [[360, 740], [1600, 1000]]) {
@@ -138,6 +140,55 @@ test("figures are live", async () => {
   await page.waitForFunction((first) => !document.body.textContent.includes(first), first);
   await go("");
   await page.locator(".tile .value").first().getByText(/^[1-9]/).waitFor();
+  await close();
+});
+
+test("where the time goes is measured while somebody looks, by keyboard alone", async () => {
+  const { page, go, close } = await open();
+  let asked = 0;
+  page.on("request", (request) => {
+    if (request.url().includes("/api/latency?")) asked += 1;
+  });
+  await go("latency");
+  await page.getByText("native produce").first().waitFor();
+  assert.equal(await page.getByLabel("Topic").inputValue(), "orders", "the busiest one");
+  const stages = page.getByRole("table", { name: "Stages of native produce" });
+  assert.match(await stages.textContent(), /flush.*(ns|\u00b5s|ms)/);
+  await page.getByRole("img", { name: /^native produce, latency by percentile: half within/ }).waitFor();
+  const first = await stages.textContent();
+  await page.waitForFunction((first) => document.querySelector("main table")?.textContent !== first, first);
+  await page.locator("main").focus();
+  await tabTo(page, "Pause");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Go on", pressed: true }).waitFor();
+  const paused = [await stages.textContent(), asked];
+  await page.waitForTimeout(3_000);
+  assert.deepEqual([await stages.textContent(), asked], paused, "what is shown stays, and nothing is asked");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction((first) => document.querySelector("main table")?.textContent !== first, paused[0]);
+  await page.locator("main").focus();
+  await tabTo(page, "Requests now");
+  await page.keyboard.press("ArrowRight");
+  await page.getByRole("table", { name: "Slowest requests" }).waitFor();
+  const left = asked;
+  await page.waitForTimeout(3_000);
+  assert.equal(asked, left, "nobody looks any more");
+  await page.getByLabel("Topic").selectOption("orders");
+  await page.getByRole("cell", { name: "orders" }).first().waitFor();
+  await page.getByRole("button", { name: "Answered" }).click();
+  await page.getByLabel("Topic").selectOption("audit-log-of-everything-that-anybody-has-done");
+  await go("latency?topic=audit-log-of-everything-that-anybody-has-done");
+  await page.getByText(/No request about audit-log/).waitFor();
+  await close();
+});
+
+test("the picture of the README", async () => {
+  const { page, go, close } = await open({ viewport: { width: 1280, height: 880 } });
+  await go("");
+  await page.getByText("Busiest topics").waitFor();
+  // Until the curve has come to the other side, where it is the picture that is wanted.
+  await page.waitForTimeout(process.env.PICTURE ? 62_000 : 5_000);
+  await page.screenshot({ path: join(PICTURES, "readme.png") });
   await close();
 });
 

@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
 # The console in a real browser: headless Chromium against the real broker with consumers of every protocol, at 360 and 1600 pixels,
 # light and dark, and by keyboard alone. TURBOPUMP names another binary than the debug build's, CHROMIUM another browser than Debian's,
-# which is installed where there is none and one may. The pictures are in target/console, for a person to look at.
+# which is installed where there is none and one may. The pictures are in target/console, for a person to look at. With `--picture`
+# only the one of the README is made, and docs/console.png is it.
 set -euo pipefail
+chosen=()
+if [ "${1:-}" = --picture ]; then
+    chosen=(--test-name-pattern "the picture of the README")
+    export PICTURE=1
+fi
 cd "$(dirname "$0")/../.."
 for tool in node npm; do
     if ! command -v "$tool" > /dev/null; then
@@ -36,5 +42,6 @@ mkdir -p "$PICTURES"
 # Nothing is left in the tree: the suite and what it stands on are installed into a directory that goes.
 cp tests/console/*.mjs tests/console/package*.json "$work"
 (cd "$work" && npm ci --silent --ignore-scripts --no-audit --no-fund)
-(cd "$work" && timeout 600 node --test --test-concurrency=1 console.test.mjs)
+(cd "$work" && timeout 600 node --test --test-concurrency=1 "${chosen[@]}" console.test.mjs)
 echo "pictures: $PICTURES"
+[ ${#chosen[@]} = 0 ] || cp "$PICTURES/readme.png" docs/console.png

@@ -276,6 +276,14 @@ fn what_is_wrong_with_a_call_is_said() {
         ("message?topic=orders&queue=2&offset=0", 404, "has no queue 2"),
         ("message?topic=orders&queue=0", 400, "`offset` is missing"),
         ("groups/g/reset?topic=orders&to=soon", 400, "`to`"),
+        ("latency", 400, "`topic` is missing"),
+        ("latency?topic=nothing", 404, "does not exist"),
+        ("latency?topic=orders&ms=0", 400, "`ms`"),
+        ("latency?topic=orders&ms=5001", 400, "`ms`"),
+        ("slow?count=0", 400, "`count`"),
+        ("slow?count=201", 400, "`count`"),
+        ("slow?protocol=smoke", 400, "`protocol`"),
+        ("slow?shard=9", 400, "not 9"),
         ("groups/g/reset?topic=orders&to=9&queue=9", 404, "has no queue 9"),
     ] {
         let (found, words) = console.refused("GET", path, &none);
@@ -363,7 +371,10 @@ fn with_keys_the_console_does_what_the_key_may() {
     let stranger = console.ask("GET", "api/session", "", "");
     assert_eq!(stranger.status, 401);
     assert!(stranger.head.contains("www-authenticate: basic"), "a browser asks its user: {}", stranger.head);
-    for path in ["topics", "groups", "node", "topics/orders", "messages?topic=orders", "dead-letters"] {
+    for path in ["topics", "groups", "node", "topics/orders", "messages?topic=orders", "dead-letters"]
+        .into_iter()
+        .chain(["latency?topic=orders", "slow"])
+    {
         assert_eq!(console.ask("GET", &format!("api/{path}"), "", "").status, 401, "{path}");
     }
     console.head = console.with_key("root:wrong");
@@ -378,7 +389,7 @@ fn with_keys_the_console_does_what_the_key_may() {
     assert_eq!(console.get("topics")["total"], 1, "what the administrator has seen");
     console.head = console.with_key("shop:hunter2");
     assert_eq!(console.get("session")["may_change"], false);
-    for path in ["topics", "groups", "groups/g", "node", "dead-letters"] {
+    for path in ["topics", "groups", "groups/g", "node", "dead-letters", "latency?topic=orders", "slow"] {
         let (status, words) = console.refused("GET", path, &json!({}));
         assert!(status == 403 && words.contains("admin = true"), "{path}: {status} {words}");
     }
@@ -456,4 +467,52 @@ fn dead_letters_are_listed_and_sent_once_more() {
         );
         assert!(status == 400 && words.contains("1 to 64"), "{words}");
     }
+}
+
+#[test]
+fn where_the_time_goes_is_told_as_it_is_in_a_terminal() {
+    let console = Console::start(&["--shards", "2", "--admin-writable"]);
+    let node = &console.node;
+    node.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    node.run_well(&["topic", "create", "quiet"]);
+    let publish = || node.run_well(&["message", "publish", "orders", "abc"]);
+    publish();
+    std::thread::scope(|scope| {
+        // Two who look at a topic take one place of two, so that a command finds the other.
+        let looks = [0, 1].map(|_| scope.spawn(|| console.get("latency?topic=orders&ms=5000")));
+        let other = ["latency", "quiet", "--for", "1s", "-o", "json"];
+        let quiet = scope.spawn(move || node.run_well(&other));
+        while looks.iter().any(|look| !look.is_finished()) {
+            publish();
+        }
+        for look in looks {
+            let latency = look.join().expect("no panic");
+            assert_eq!(
+                (&latency["topic"], &latency["measured_ns"]),
+                (&json!("orders"), &json!(5_000_000_000_u64))
+            );
+            let kinds = latency["requests"].as_array().expect("a list");
+            let sent =
+                kinds.iter().find(|kind| kind["request"] == "produce").unwrap_or_else(|| panic!("{latency}"));
+            assert_eq!(sent["protocol"], "native");
+            let stages = sent["stages_ns"].as_array().expect("a list");
+            let flush = stages.iter().find(|stage| stage["stage"] == "flush").expect("it is one");
+            assert!(flush["max"].as_u64() > Some(0) && flush["mean"].as_u64() > Some(0), "{sent}");
+            let curve = sent["curve"].as_array().expect("a list");
+            assert_eq!(curve.last().expect("a point")["share"], 1.0);
+        }
+        assert!(quiet.join().expect("no panic").contains("\"requests\":[]"));
+    });
+    let slow = console.get("slow?topic=orders&protocol=native&count=3");
+    let requests = slow["requests"].as_array().expect("a list");
+    assert_eq!(requests.len(), 3, "{slow}");
+    let times: Vec<_> =
+        requests.iter().map(|request| request["total_ns"].as_u64().expect("a number")).collect();
+    assert!(times.is_sorted_by(|one, next| one >= next), "{slow}");
+    for request in requests {
+        assert_eq!((&request["topic"], &request["protocol"]), (&json!("orders"), &json!("native")), "{slow}");
+        assert!(request["stages_ns"]["flush"].is_u64() && request["meanwhile_ns"].is_object(), "{slow}");
+    }
+    let answer = console.ask("POST", "api/latency?topic=orders", OURS, "{}");
+    assert_eq!(answer.status, 405, "{}", answer.body);
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::admin::request::Request;
 use crate::admin::server::Visit;
 use crate::api::{
-    self, Failure, Fetch, Fetched, FindMessages, Found, GroupInfo, GroupStats, OffsetSpec, Produce, Produced,
-    Redrive, RedriveReport, RedrivenRanges, Reply, ResetGroup, ShardAddress, StatsAsked, StatsPage, Status,
-    TopicInfo, TopicStats,
+    self, Failure, Fetch, Fetched, FindMessages, Found, GroupInfo, GroupStats, LatencyInfo, ListSlow,
+    MeasureLatency, OffsetSpec, Produce, Produced, Redrive, RedriveReport, RedrivenRanges, Reply, ResetGroup,
+    ShardAddress, SlowRequest, StatsAsked, StatsPage, Status, TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -48,6 +48,8 @@ asks! {
     redrive(redrive: Redrive) = api::Request::Redrive(redrive) => Redriven(RedriveReport);
     redriven(group: GroupName, queue: QueueNumber, from: QueueOffset) = api::Request::RedrivenRanges { group, queue, from }
         => RedrivenRanges(RedrivenRanges);
+    slow(list: ListSlow) = api::Request::ListSlow(list) => Slow(Vec<SlowRequest>);
+    latency(measure: MeasureLatency) = api::Request::MeasureLatency(measure) => Latency(LatencyInfo);
 }
 
 impl Asking<'_> {

@@ -15,6 +15,7 @@ mod dead_letters;
 mod figures;
 mod groups;
 mod ids;
+mod latency;
 mod look_up;
 mod message_view;
 mod parameters;

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::asking::Asking;
-use super::{dead_letters, figures, groups, look_up, publish, reset, session, topics};
+use super::{dead_letters, figures, groups, latency, look_up, publish, reset, session, topics};
 use crate::admin::answer::Answer;
 use crate::admin::request::Request;
 use crate::admin::server::Visit;
@@ -36,6 +36,9 @@ async fn read(asking: Asking<'_>, path: &[&str]) -> Option<Result<Answer, Failur
         // Messages are nobody's to keep; the rest need not be sent again as long as it is the same.
         ["messages"] => return Some(look_up::messages(asking).await),
         ["message"] => return Some(look_up::message(asking).await),
+        // What is of now is never the same.
+        ["latency"] => return Some(latency::latency(asking).await),
+        ["slow"] => return Some(latency::slow(asking).await),
         ["dead-letters", group] => return Some(dead_letters::messages(asking, group).await),
         ["session"] => session::session(asking).await,
         ["topics"] => figures::topics(asking).await,

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::asking::Asking;
+use super::latency::Measurements;
 use super::publish::Publisher;
 use crate::api::{Failure, GroupStats, StatsAsked, StatsOf, StatsPage, TopicInfo, TopicStats};
 
@@ -26,6 +27,7 @@ pub(in crate::admin) struct Survey {
     topics: Kept<TopicsLook>,
     groups: Kept<Vec<GroupStats>>,
     pub(super) publisher: Publisher,
+    pub(super) measurements: Measurements,
 }
 
 /// What was found of topics, each list in the order of their names.

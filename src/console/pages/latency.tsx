@@ -1,9 +1,37 @@
+// Where requests' time goes: of a topic's now, of the slowest ones, and of all since the start.
 import { useState } from "preact/hooks";
 import { type Node, type Stage, useLive } from "../api";
 import { count, nanoseconds, perSecond, rate } from "../format";
+import { type Route, link, replace } from "../router";
 import { Awaited, Card, Tabs } from "../ui";
+import { RequestsNow } from "./latency_now";
+import { SlowRequests } from "./latency_slow";
 
-/** What the stages are, in the order of a message's way. */
+type View = "now" | "slow" | "all";
+const VIEWS: [View, string][] = [
+  ["now", "Requests now"],
+  ["slow", "Slowest requests"],
+  ["all", "Since the start"],
+];
+
+export function LatencyPage({ route }: { route: Route }) {
+  const topic = route.search.get("topic");
+  const view = VIEWS.find(([name]) => name === route.search.get("view"))?.[0] ?? "now";
+  const goTo = (search: { topic?: string | null; view?: View }) => replace(link(["latency"], { topic, view, ...search }));
+  return (
+    <>
+      <h1>Latency by stage</h1>
+      <div class="tools">
+        <Tabs label="What to look at" names={VIEWS} chosen={view} choose={(view) => goTo({ view })} />
+      </div>
+      {view === "now" && <RequestsNow topic={topic} choose={(topic) => goTo({ topic })} />}
+      {view === "slow" && <SlowRequests topic={topic} choose={(topic) => goTo({ topic })} />}
+      {view === "all" && <SinceStart />}
+    </>
+  );
+}
+
+/** What the shards' own stages are, in the order of a message's way. */
 const STAGES: Record<string, string> = {
   receive: "from the socket until all requests in it were taken",
   parse: "decoding, checking and placing one batch",
@@ -19,12 +47,11 @@ const LOW = 3;
 const HIGH = 10;
 const at = (ns: number) => Math.min(100, Math.max(0, (100 * (Math.log10(Math.max(ns, 1)) - LOW)) / (HIGH - LOW)));
 
-export function LatencyPage() {
+function SinceStart() {
   const live = useLive<Node>("node");
   const [shard, choose] = useState("0");
   return (
     <>
-      <h1>Latency by stage</h1>
       <Awaited live={live} what="latencies">
         {(node) => {
           const chosen = node.shards.find((one) => String(one.shard) === shard) ?? node.shards[0];
@@ -42,7 +69,7 @@ export function LatencyPage() {
                 </div>
               )}
               <Card
-                title="Where the time goes"
+                title="By the shard's own stages, since the start"
                 aside={
                   <span class="key">
                     <span>

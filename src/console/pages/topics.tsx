@@ -107,6 +107,9 @@ export function TopicPage({ topic }: { topic: string }) {
           <a class="button" href={link(["messages"], { topic })}>
             Look at messages
           </a>
+          <a class="button" href={link(["latency"], { topic })}>
+            Latency
+          </a>
           {may && (
             <button type="button" class="primary" onClick={() => publish(true)}>
               Publish a test message
