@@ -231,7 +231,7 @@ fn terminals_are_shown_what_fits_and_pipes_what_there_is() {
         assert!(columns < 160 || terminal.text().contains('\u{2588}'), "{shown:#?}");
         // A terminal breaks what does not fit, so that no line is too long: none begins in the midst of one.
         let is_whole = |line: &String| line.starts_with("  mean ") || line.starts_with("STAGE ");
-        assert_eq!(shown.iter().any(is_whole), true, "{shown:#?}");
+        assert!(shown.iter().any(is_whole), "{shown:#?}");
         assert_eq!(columns == 40, shown.iter().any(|line| line.starts_with("  mean ")), "{shown:#?}");
         assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
     }
