@@ -16,6 +16,8 @@ use crate::types::{Account, MonotonicTime, Reservation};
 /// meanwhile.
 const HEAVY_RESTS: u32 = 3;
 const HEAVY_REST_MAX: Duration = Duration::from_secs(1);
+/// What a request takes while it waits to be begun. A connection may have hundreds of them, each of which an attacker gets for some bytes.
+const WAITING_TASK_BYTES_MAX: usize = 8 * 1024;
 /// Another shard has this long to say that the time of a watch is up.
 const WATCH_GRACE: Duration = Duration::from_millis(500);
 
@@ -40,6 +42,7 @@ impl Native {
             call.traced(native.carry_out_and_answer(&call, correlation, request)).await;
             drop(call);
         };
+        debug_assert!(size_of_val(&task) <= WAITING_TASK_BYTES_MAX, "{} bytes", size_of_val(&task));
         if is_fetch {
             self.connections.spawn_catch_up(task);
         } else {
@@ -74,7 +77,7 @@ impl Native {
     async fn carry_out_and_answer(&self, call: &Call, correlation: u64, mut request: Request) {
         self.note_join(&mut request);
         if let Request::Fetch(fetch) = request {
-            return self.fetch_later(call, correlation, fetch).await;
+            return Box::pin(self.fetch_later(call, correlation, fetch)).await;
         }
         let broker = &self.connections.broker;
         let _reservation = match broker.answer_bytes_max(&request) {
@@ -89,15 +92,16 @@ impl Native {
             true => Some((self.connections.heavy.reserve(1).await, self.connections.clock.monotonic())),
             false => None,
         };
+        // What carries requests out is of tens of kilobytes, and hundreds may wait to begin: it is allocated for who has begun.
         let outcome = match request {
             // It holds nothing that cannot be dropped.
-            Request::Watch(_) => match call.while_there(broker.handle(request)).await {
+            Request::Watch(_) => match call.while_there(Box::pin(broker.handle(request))).await {
                 Waited::Over(outcome) => outcome,
                 Waited::Cut | Waited::Late => Ok(Reply::Watched(Vec::new())),
                 Waited::Left => return,
             },
             // Nor does this: whoever went away is not in the way of the next one.
-            Request::MeasureLatency(_) => match call.while_there(broker.handle(request)).await {
+            Request::MeasureLatency(_) => match call.while_there(Box::pin(broker.handle(request))).await {
                 Waited::Over(outcome) => outcome,
                 Waited::Cut | Waited::Late => {
                     let message =
@@ -109,9 +113,9 @@ impl Native {
             Request::OpenTopic(topic) => {
                 let network = self.connection.network.get();
                 let maker = network.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                broker.use_topic(&topic, maker).await.map(Reply::Route)
+                Box::pin(broker.use_topic(&topic, maker)).await.map(Reply::Route)
             }
-            request => broker.handle_for(request, call).await,
+            request => Box::pin(broker.handle_for(request, call)).await,
         };
         let answered = outcome.map(|reply| without_consumers(reply, &self.connection.session.borrow()));
         self.answer(correlation, answered);
