@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn every_example_can_be_typed() {
         for example in EXAMPLES.iter().flat_map(|(_, examples)| *examples) {
-            let line: Vec<_> = std::iter::once("turbopump").chain(example.split(' ')).collect();
+            let words = words(example);
+            let line: Vec<_> = std::iter::once("turbopump").chain(words.iter().map(String::as_str)).collect();
             let command = match mqadmin::is_verb(std::ffi::OsStr::new(line[1])) {
                 true => mqadmin::definition("turbopump"),
                 false => Arguments::command(),
@@ -210,6 +211,21 @@ mod tests {
                 panic!("{example}: {error}");
             }
         }
+    }
+
+    /// As a shell has them: what is between single quotes is in one word.
+    fn words(example: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut is_quoted = false;
+        for character in example.chars() {
+            match character {
+                '\'' => is_quoted = !is_quoted,
+                ' ' if !is_quoted => words.push(String::new()),
+                character => words.last_mut().expect("there is one").push(character),
+            }
+        }
+        assert!(!is_quoted, "{example}");
+        words
     }
 
     #[test]
