@@ -239,7 +239,12 @@ fn plan(
         let mut to_copy = 0;
         for queue in topic.queues() {
             let place = match topic.place(ends, queue, arguments.start, arguments.existing())? {
-                Found::Kept(place) | Found::New(place) => place,
+                Found::New(place) => place,
+                Found::Kept(kept) => {
+                    let aligned = topic.align(ends, queue, kept)?;
+                    topic.check_kept(ends, queue, &aligned, arguments.existing())?;
+                    aligned.place
+                }
             };
             to_copy += topic.left(queue, place.source);
         }

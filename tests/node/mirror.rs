@@ -244,6 +244,77 @@ fn deaths_lose_nothing_double_nothing_and_keep_the_order() {
     assert_eq!(stored(&pair.target, "orders"), 4 * sent as u64);
 }
 
+/// Brought back to an earlier state, the target gets what it lacks, and nothing that it has; so it does of a source that has
+/// forgotten how far it was copied, or is told another place. What a source brought back gets from then on comes behind.
+#[test]
+fn brokers_brought_back_to_an_earlier_state_leave_nothing_out() {
+    let directory = test_directory();
+    let setup = |name: &str| Setup::new(directory.path().join(name));
+    let copy = |from: &str, to: &str| {
+        let path = |name| directory.path().join(name);
+        let copied = std::process::Command::new("cp").arg("-a").arg(path(from)).arg(path(to)).status();
+        assert!(copied.expect("cp runs").success());
+    };
+    let mut pair = Pair { source: setup("source").start(), target: setup("target").start() };
+    pair.source.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    let feed_both = |node: &Node, from, to| (0..2).for_each(|queue| feed(node, "orders", queue, from, to));
+    let told = |outcome: Outcome, copied: u64, part: &str| {
+        assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
+        assert_eq!(outcome.json()["topics"][0]["copied"], copied, "{part}");
+    };
+    let mirror = |pair: &Pair| pair.mirror(&["orders", "-o", "json"]);
+    feed_both(&pair.source, 0, 10);
+    told(mirror(&pair), 20, "");
+    assert!(pair.target.stop().status.success());
+    copy("target", "target.old");
+    pair.target = setup("target").start();
+    feed_both(&pair.source, 10, 30);
+    told(mirror(&pair), 40, "");
+
+    assert!(pair.target.stop().status.success());
+    pair.target = setup("target.old").start();
+    assert_eq!(pair.copied(&["orders", "--dry-run"])["to_copy"], 40);
+    told(mirror(&pair), 40, "brought back to an earlier state");
+    pair.assert_same("orders");
+    told(mirror(&pair), 0, "");
+
+    let groups = pair.source.run(&["group", "list", "-o", "json"]).json();
+    let group = groups["groups"][0].as_str().expect("a name").to_owned();
+    pair.source.run_well(&["group", "reset", &group, "orders", "--to", "first", "--yes"]);
+    told(mirror(&pair), 0, "");
+    pair.source.run_well(&["group", "delete", &group, "--yes"]);
+    feed_both(&pair.source, 30, 35);
+    told(mirror(&pair), 10, "told to forget");
+    pair.assert_same("orders");
+
+    assert!(pair.source.stop().status.success());
+    copy("source", "source.old");
+    pair.source = setup("source").start();
+    feed_both(&pair.source, 35, 40);
+    told(mirror(&pair), 10, "");
+    assert!(pair.source.stop().status.success());
+    pair.source = setup("source.old").start();
+    feed_both(&pair.source, 50, 55);
+    told(mirror(&pair), 10, "the source was brought back");
+    let copies = read_whole(pair.target.client(), "orders");
+    for (queue, copies) in copies.iter().enumerate() {
+        let wanted: Vec<_> = (0..40).chain(50..55).map(|number| format!("{queue} {number}")).collect();
+        let bodies: Vec<_> = copies.iter().map(|copy| String::from_utf8_lossy(&copy.body)).collect();
+        assert_eq!(bodies, wanted);
+    }
+
+    // Neither has what the other has last.
+    feed_both(&pair.source, 60, 61);
+    feed_both(&pair.target, 100, 101);
+    for node in [&pair.source, &pair.target] {
+        let groups = node.run(&["group", "list", "-o", "json"]).json();
+        let group = groups["groups"][0].as_str().expect("a name").to_owned();
+        node.run_well(&["group", "reset", &group, "orders", "--to", "last", "--yes"]);
+    }
+    assert!(pair.mirror(&["orders"]).badly(1).contains("nor is it found there"));
+    told(pair.mirror(&["orders", "--append", "-o", "json"]), 0, "missing");
+}
+
 #[test]
 fn a_topic_that_is_deleted_in_between_ends_the_mirror() {
     let directory = test_directory();

@@ -8,9 +8,16 @@
 //! 2. The target's place is newer than the source's: the mirror died between the two. Then what is before the target's place is
 //!    no copy of what is before the source's, and is looked for behind it.
 //!
+//! And a broker may have been brought back to an earlier state, as by a backup:
+//!
+//! 3. The target has less than the source's place says. What it has last is looked for at the source, however far back.
+//! 4. The source has less than the target: what it has last before its place is looked for at the target.
+//!
+//! Where neither is found nothing is known, and nothing is copied unless somebody says so.
+//!
 //! Messages are the same when every part is: key, tag, properties, body, attributes, origin, and time of birth. Only where all of
-//! them are the same for messages in a row can the second case not be told; then what was copied between two places, within a
-//! second or so, is copied twice. Nothing is ever left out.
+//! them are the same for messages in a row can the second and third case not be told to the message; then some of them are copied
+//! twice. Nothing is ever left out.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,8 +51,20 @@ pub struct Aligned {
     pub found: u64,
     /// Messages there that are no copies: others write to it.
     pub foreign: u64,
-    /// What is kept could not be shown to belong together.
-    pub is_doubtful: bool,
+    pub kept: Kept,
+}
+
+/// What the two places that were kept turned out to be to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// What is before one is a copy of what is before the other, or the target's is the newer one by a little.
+    Together,
+    /// The target has less than it had.
+    TargetBehind,
+    /// The source has less than it had.
+    SourceBehind,
+    /// Neither has what the other has last.
+    Unknown,
 }
 
 /// A queue of one of the brokers, over connections of its own.
@@ -59,15 +78,9 @@ struct History<'a> {
 pub fn align(ends: &Ends, topic: &TopicName, queue: QueueNumber, kept: Place) -> Result<Aligned, EndError> {
     let source = History { client: &ends.source, topic, queue };
     let target = History { client: &ends.target, topic, queue };
-    let (place, is_doubtful) = match pair(&source, &target, kept)? {
-        Pair::Matches => (kept, false),
-        Pair::Differs => match later(&source, &target, kept)? {
-            Some(count) => (Place { source: kept.source.advance(count), ..kept }, false),
-            None => (kept, true),
-        },
-    };
+    let (place, kept) = together(&source, &target, kept)?;
     let end = target.end().map_err(EndError::target)?;
-    let mut aligned = Aligned { place, end, found: 0, foreign: 0, is_doubtful };
+    let mut aligned = Aligned { place, end, found: 0, foreign: 0, kept };
     let behind = end.0.saturating_sub(place.target.0);
     if behind == 0 {
         return Ok(aligned);
@@ -90,6 +103,31 @@ pub fn align(ends: &Ends, topic: &TopicName, queue: QueueNumber, kept: Place) ->
     Ok(aligned)
 }
 
+/// Where the source's queue was copied up to, by what the target has before its place.
+fn together(source: &History<'_>, target: &History<'_>, kept: Place) -> Result<(Place, Kept), EndError> {
+    if let Pair::Matches = pair(source, target, kept)? {
+        return Ok((kept, Kept::Together));
+    }
+    let from = |source| Place { source, ..kept };
+    if let Some(count) = later(source, target, kept)? {
+        return Ok((from(kept.source.advance(count)), Kept::Together));
+    }
+    if let Some(copy) = target.before(kept.target).map_err(EndError::target)? {
+        if let Some(offset) = source.find_back(kept.source, copy).map_err(EndError::source)? {
+            return Ok((from(offset.advance(1)), Kept::TargetBehind));
+        }
+        if let Some(offset) = source.find_ahead(kept.source, copy).map_err(EndError::source)? {
+            return Ok((from(offset.advance(1)), Kept::Together));
+        }
+    }
+    let Some(copied) = source.before(kept.source).map_err(EndError::source)? else {
+        // There is nothing that could be left out.
+        return Ok((kept, Kept::Together));
+    };
+    let found = target.find_back(kept.target, copied).map_err(EndError::target)?;
+    Ok((kept, if found.is_some() { Kept::SourceBehind } else { Kept::Unknown }))
+}
+
 /// Whether what is before a place at one broker is a copy of what is before it at the other.
 enum Pair {
     /// It is, or one of the two is not there any more.
@@ -98,15 +136,14 @@ enum Pair {
 }
 
 fn pair(source: &History<'_>, target: &History<'_>, kept: Place) -> Result<Pair, EndError> {
-    let (Some(before_source), Some(before_target)) =
-        (kept.source.0.checked_sub(1), kept.target.0.checked_sub(1))
-    else {
-        return Ok(Pair::Matches);
+    let Some(copy) = target.before(kept.target).map_err(EndError::target)? else { return Ok(Pair::Matches) };
+    let copied = source.before(kept.source).map_err(EndError::source)?;
+    let matches = match copied {
+        Some(copied) => copied == copy,
+        // It was deleted; or nothing was copied, as the place says, and others wrote what is at the target.
+        None => kept.source > QueueOffset::ZERO,
     };
-    let copied = source.one(QueueOffset(before_source)).map_err(EndError::source)?;
-    let copy = target.one(QueueOffset(before_target)).map_err(EndError::target)?;
-    let differs = copied.zip(copy).is_some_and(|(copied, copy)| copied != copy);
-    Ok(if differs { Pair::Differs } else { Pair::Matches })
+    Ok(if matches { Pair::Matches } else { Pair::Differs })
 }
 
 /// How many messages from the source's place on are those right before the target's.
@@ -142,15 +179,70 @@ impl History<'_> {
         client.find_offset(QueueKey { topic, queue: self.queue }, OffsetSpec::Last)
     }
 
-    /// The message at an offset, if it can be read.
-    fn one(&self, offset: QueueOffset) -> Result<Option<Fingerprint>, ClientError> {
+    /// The message right before an offset, if it can be read.
+    fn before(&self, offset: QueueOffset) -> Result<Option<Fingerprint>, ClientError> {
+        let Some(wanted) = offset.0.checked_sub(1) else { return Ok(None) };
         let mut found = None;
-        self.read(offset, 1, &mut |at, fingerprint| {
-            if at == offset {
+        self.read(QueueOffset(wanted), 1, &mut |at, fingerprint| {
+            if at.0 == wanted {
                 found = Some(fingerprint);
             }
         })?;
         Ok(found)
+    }
+
+    /// The last place of a message before an offset; of equal ones in a row, the first one.
+    fn find_back(
+        &self,
+        before: QueueOffset,
+        wanted: Fingerprint,
+    ) -> Result<Option<QueueOffset>, ClientError> {
+        let (mut end, mut found) = (before, None);
+        while end > QueueOffset::ZERO {
+            let from = QueueOffset(end.0.saturating_sub(LOOKED_THROUGH_MAX));
+            let window = self.window(from, end)?;
+            for (offset, fingerprint) in window.iter().rev() {
+                match (*fingerprint == wanted, found) {
+                    (true, _) => found = Some(*offset),
+                    (false, Some(_)) => return Ok(found),
+                    (false, None) => {}
+                }
+            }
+            // What is before the queue's first message was deleted.
+            if window.first().is_none_or(|(first, _)| *first > from) {
+                break;
+            }
+            end = from;
+        }
+        Ok(found)
+    }
+
+    /// The first place of a message from an offset on.
+    fn find_ahead(&self, from: QueueOffset, wanted: Fingerprint) -> Result<Option<QueueOffset>, ClientError> {
+        let (mut from, end) = (from, self.end()?);
+        while from < end {
+            let to = end.min(from.advance(LOOKED_THROUGH_MAX));
+            let window = self.window(from, to)?;
+            if let Some((offset, _)) = window.iter().find(|(_, fingerprint)| *fingerprint == wanted) {
+                return Ok(Some(*offset));
+            }
+            from = to;
+        }
+        Ok(None)
+    }
+
+    fn window(
+        &self,
+        from: QueueOffset,
+        to: QueueOffset,
+    ) -> Result<Vec<(QueueOffset, Fingerprint)>, ClientError> {
+        let mut window = Vec::new();
+        self.read(from, to.0 - from.0, &mut |offset, fingerprint| {
+            if offset < to {
+                window.push((offset, fingerprint));
+            }
+        })?;
+        Ok(window)
     }
 
     /// Tells of messages from an offset on, up to the queue's end or so many. What was deleted or is damaged is passed over.

@@ -104,13 +104,9 @@ impl<'a> Sender<'a> {
                         self.tell_shared(queue);
                         lane.is_shared_now();
                     }
-                    if aligned.is_doubtful {
-                        self.shared.tell(
-                            &self.topic.name,
-                            &format!(
-                                "what was copied last of queue {queue} is not what the target has there: some messages may be copied twice"
-                            ),
-                        );
+                    let existing = self.shared.existing;
+                    if let Some(line) = self.topic.check_kept(&self.ends, queue, &aligned, existing)? {
+                        self.shared.tell(&self.topic.name, &line);
                     }
                     lane
                 }

@@ -1,7 +1,7 @@
 //! A topic of a mirror before anything is copied: it is made at the target where it is missing, with what it is at the source, and
 //! each queue's place is found.
 
-use super::alignment::{Aligned, align};
+use super::alignment::{self, Aligned, align};
 use super::ends::{End, EndError, Ends, is_refused};
 use super::lane::Place;
 use crate::api::{OffsetSpec, Status, TopicChange, TopicInfo};
@@ -131,6 +131,10 @@ impl MirroredTopic {
                 self.anew(ends)
             ))),
             (Some(source), Some(target)) => Ok(Found::Kept(Place { source, target })),
+            // The source has forgotten. The target's last copy is looked for from its end on back.
+            (None, Some(target)) if target > QueueOffset::ZERO && target <= end => {
+                Ok(Found::Kept(Place { source: self.source_end(queue), target }))
+            }
             (Some(source), None) if end.0 > 0 || source > self.source_first(queue) => {
                 Err(CommandError::failed(format!(
                     "queue {queue} of topic {} was copied up to message {source}, and the target no longer knows up to where \
@@ -153,8 +157,8 @@ impl MirroredTopic {
 
     fn anew(&self, ends: &Ends) -> String {
         format!(
-            "To copy it anew, delete it at the target, and forget the places of all topics of this mirror with `turbopump group \
-             delete {}` at the source",
+            "To copy it anew, delete it at the target, and have the source forget how far this mirror's topics are with `turbopump \
+             group delete {}`: the others go on by what the target has of them",
             ends.source_group()
         )
     }
@@ -187,6 +191,40 @@ impl MirroredTopic {
         };
         let found = ends.source.find_offset(self.source_key(queue), spec);
         found.map_err(|error| End::Source.failed(error))
+    }
+
+    /// What is to be said of places that were found not to be what was kept. Nothing is copied where that is not known, unless
+    /// the copies may come behind whatever is there.
+    pub fn check_kept(
+        &self,
+        ends: &Ends,
+        queue: QueueNumber,
+        aligned: &Aligned,
+        existing: Existing,
+    ) -> Result<Option<String>, CommandError> {
+        let Place { source, target } = aligned.place;
+        match aligned.kept {
+            alignment::Kept::Together => Ok(None),
+            alignment::Kept::TargetBehind => Ok(Some(format!(
+                "queue {queue} at the target was copied up to message {source} of the source, which is less than the source knows: \
+                 the target was brought back to an earlier state, or the source was told to forget; going on from there"
+            ))),
+            alignment::Kept::SourceBehind => Ok(Some(format!(
+                "the source was brought back to an earlier state: what was written to its queue {queue} since, from message {source} \
+                 on, comes behind what the target has"
+            ))),
+            alignment::Kept::Unknown if existing == Existing::Append => Ok(Some(format!(
+                "what was copied last of queue {queue} is not what the target has there: going on from message {source}; some \
+                 messages may be there twice or, if the target was brought back to an earlier state, missing"
+            ))),
+            alignment::Kept::Unknown => Err(CommandError::failed(format!(
+                "what is before message {target} of queue {queue} of topic {} at the target is not what was copied up to message \
+                 {source} of the source, nor is it found there: was one of them brought back to an earlier state? {}; --append goes \
+                 on from message {source} all the same",
+                self.name,
+                self.anew(ends)
+            ))),
+        }
     }
 
     /// Finds out how far a queue was copied, beginning with what is kept.
