@@ -183,6 +183,10 @@ const OTHER_READERS: &[(&str, &str, &str)] = &[
     ("broker/upkeep/verify/", "index.lookup(", "holds files against each other while no shard runs"),
 ];
 const BANNED: [&str; 5] = ["dbg!", "todo!", "unimplemented!", "FIXME", "XXX"];
+/// They end the process where standard error takes nothing: `cli::output` has `warn` and `tell`, which do not.
+const PANICKING_PRINTS: [&str; 2] = ["eprintln!", "eprint!"];
+/// Who may print so: what runs in tests only.
+const PRINTING: &str = "testing/";
 
 struct Source {
     /// Below `src`.
@@ -557,6 +561,12 @@ fn sources_are_ascii_short_and_finished() {
                 if line.contains(banned) {
                     problems.push(format!("{path}:{number}: `{banned}`"));
                 }
+            }
+        }
+        let lines = source.code().filter(|_| !path.starts_with(PRINTING));
+        for (number, line) in lines {
+            for print in PANICKING_PRINTS.into_iter().filter(|print| line.contains(print)) {
+                problems.push(format!("{path}:{number}: `{print}` ends what runs when it fails: use `tell`"));
             }
         }
     }

@@ -369,7 +369,7 @@ impl Run<'_> {
         if self.arguments.grep.is_some() {
             let found = self.arguments.count.unwrap_or(u64::MAX) - self.left;
             let (found, looked_at) = (grouped(found), grouped(self.looked_at));
-            eprintln!("turbopump: {found} messages match of {looked_at} that were looked at");
+            warn(format_args!("{found} messages match of {looked_at} that were looked at"));
         }
     }
 

@@ -124,7 +124,12 @@ pub fn to_json<T: Serialize>(value: &T) -> String {
 
 /// A sentence on standard error beside what a command does, on one line: a server's words may be in it.
 pub fn warn(sentence: impl Display) {
-    eprintln!("turbopump: {}", on_one_line(&sentence.to_string()));
+    tell(format_args!("turbopump: {}", on_one_line(&sentence.to_string())));
+}
+
+/// A line on standard error, written at once. That it cannot be written ends nothing: there is nobody to hear of it.
+pub fn tell(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 impl Table {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::output::{grouped, on_one_line};
+use crate::cli::output::{grouped, on_one_line, tell};
 
 /// A bar over bytes, or a counter where the end is not known; nothing when standard error is no terminal.
 #[derive(Clone)]
@@ -49,8 +49,8 @@ impl Progress {
     pub fn print(&self, line: &str) {
         let line = on_one_line(line);
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| tell(line)),
+            None => tell(line),
         }
     }
 

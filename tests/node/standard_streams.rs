@@ -86,3 +86,33 @@ fn an_empty_message_is_stored_when_it_was_meant() {
     }
     assert_eq!(node.run_well(&["consume", "orders"]), "\n\n");
 }
+
+/// What a command, or a broker, has to say beside its work is said to nobody: that ends neither.
+#[test]
+fn a_standard_error_that_takes_nothing_ends_nothing() {
+    let directory = test_directory();
+    let node = Node::start(directory.path().join("data"));
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    command::run(Some(node.address()), &["produce", "orders"], Some(b"one\ntwo\n")).well();
+    assert_eq!(redirected(&node, &["consume", "orders", "--grep", "o"], "2>/dev/full").0, Some(0));
+    let full = || File::options().write(true).open("/dev/full").expect("a device of every Linux");
+    let mut broker = Command::new(BINARY);
+    broker.arg("serve").arg("--data").arg(directory.path().join("other")).args(["--listen", node.address()]);
+    // Its port is in use, which it says, and ends with the code of that.
+    let refused = broker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full()).status();
+    assert_eq!(refused.expect("it can be run").code(), Some(1));
+    let lines = ["produce", "orders", "--retry-for", "200ms"];
+    let mut producer = Command::new(BINARY);
+    producer.args(lines).args(["--server", node.address()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = producer.stderr(full()).spawn().expect("it can be run");
+    let mut input = child.stdin.take().expect("it is piped");
+    std::io::Write::write_all(&mut input, b"three\n").expect("it reads");
+    let mut client = node.client();
+    while crate::support::load::bounds(&mut client, "orders", 0).1.0 < 3 {
+        std::thread::yield_now();
+    }
+    node.kill();
+    std::io::Write::write_all(&mut input, b"four\n").expect("it reads");
+    drop(input);
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+}

@@ -25,7 +25,7 @@ use crate::cli::bench::socket::{BenchSocket, ShardEndpoint, SocketError};
 use crate::cli::bench::window::{Tally, Window};
 use crate::cli::bench::worker::{Producing, Timetable, Worker, prepare_thread};
 use crate::cli::error::CommandError;
-use crate::cli::output::{bytes_for_people, grouped, nanoseconds_for_people};
+use crate::cli::output::{bytes_for_people, grouped, nanoseconds_for_people, tell};
 use crate::types::{QueueKey, QueueNumber, ShardId};
 
 /// How long answers are waited for after the last batch was sent.
@@ -370,7 +370,7 @@ impl<'a> Reporter<'a> {
         };
         if self.lines {
             let time = |nanoseconds: u64| nanoseconds_for_people(nanoseconds as f64);
-            eprintln!(
+            tell(format_args!(
                 "{:>6.1} s {:>13} msg/s {:>9}/s   p50 {:>7}   p99 {:>7}   max {:>7}{}",
                 interval.seconds,
                 grouped(interval.messages_per_second as u64),
@@ -383,7 +383,7 @@ impl<'a> Reporter<'a> {
                 } else {
                     String::new()
                 }
-            );
+            ));
         }
         self.intervals.push(interval);
         self.total.add(&self.second);
