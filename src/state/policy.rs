@@ -43,6 +43,26 @@ pub enum MessageType {
     Mixed,
 }
 
+/// The types by RocketMQ's names.
+const MESSAGE_TYPES: [(&str, MessageType); 5] = [
+    ("NORMAL", MessageType::Normal),
+    ("FIFO", MessageType::Fifo),
+    ("DELAY", MessageType::Delay),
+    ("TRANSACTION", MessageType::Transaction),
+    ("MIXED", MessageType::Mixed),
+];
+
+impl MessageType {
+    /// The type of that name; `None`: there is none.
+    pub fn named(name: &str) -> Option<Self> {
+        MESSAGE_TYPES.iter().find(|(of, _)| *of == name).map(|(_, known)| *known)
+    }
+
+    pub fn name(self) -> &'static str {
+        MESSAGE_TYPES.iter().find(|(_, of)| *of == self).map_or("", |(name, _)| *name)
+    }
+}
+
 /// A topic's configuration beyond its queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPolicy {

@@ -91,3 +91,46 @@ fn odd_files_are_named_and_odd_lines_leave_the_others() {
     assert_eq!(text.lines().filter(|line| line.contains("FAILED")).count(), 4, "{text}");
     assert!(text.contains("approximated  good  cleanup.policy=COMPACTION means nothing here"), "{text}");
 }
+
+/// What would become of each line is what becomes of it.
+#[test]
+fn a_dry_run_promises_what_the_real_one_does() {
+    let directory = test_directory();
+    let node = Node::start(directory.path().join("data"));
+    let folder = directory.path().join("store/config");
+    fs::create_dir_all(&folder).expect("ours");
+    let topics = r#"{"topicConfigTable":{
+        "huge":{"readQueueNums":2000000000,"writeQueueNums":2000000000},"brief":{"attributes":{"reserve.time":"x"}},
+        "odd":{"attributes":{"message.type":"WHAT"}},"unsaid":null,"float":{"readQueueNums":1e30},"closed":{"perm":9},
+        "fifo":{"attributes":{"message.type":"FIFO"}},"plain":{"readQueueNums":4,"writeQueueNums":4},
+        "wide":{"readQueueNums":65536},"wider":{"readQueueNums":65536}}}"#;
+    let groups = r#"{"subscriptionGroupTable":{"patient":{"retryMaxTimes":1099511627776},"unsaid":null,"usual":{},
+        "endless":{"retryMaxTimes":-1},"strange":{"groupRetryPolicy":{"type":"NONE"}},"many":{"retryQueueNums":9999999999}}}"#;
+    fs::write(folder.join("topics.json"), topics).expect("ours");
+    fs::write(folder.join("subscriptionGroup.json"), groups).expect("ours");
+    let path = directory.path().join("store");
+    let path = path.to_str().expect("UTF-8");
+    let (dry_code, dry) = import(&node, path, &["--dry-run"]);
+    let (code, real) = import(&node, path, &[]);
+    assert_eq!(dry["outcomes"], real["outcomes"]);
+    assert_eq!((dry_code, code), (Some(1), Some(1)));
+    for (kind, name, expected) in [
+        ("topic", "huge", "failed"),
+        ("topic", "brief", "failed"),
+        ("topic", "odd", "failed"),
+        ("topic", "closed", "failed"),
+        ("topic", "wider", "failed"),
+        ("topic", "unsaid", "approximated"),
+        ("topic", "float", "approximated"),
+        ("topic", "fifo", "made"),
+        ("topic", "plain", "made"),
+        ("group", "patient", "approximated"),
+        ("group", "unsaid", "approximated"),
+        ("group", "usual", "made"),
+        ("group", "endless", "made"),
+        ("group", "strange", "failed"),
+        ("group", "many", "failed"),
+    ] {
+        assert_eq!(fate(&real, kind, name), expected, "{kind} {name}: {real}");
+    }
+}

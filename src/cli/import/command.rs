@@ -13,8 +13,12 @@ use crate::cli::mqadmin::{Admin, Shared};
 use crate::cli::output::{OutputFormat, on_one_line, print};
 use crate::cli::server::ServerArguments;
 use crate::client::Client;
-use crate::protocol::remoting::FieldValue;
+use crate::limits;
+use crate::protocol::remoting::call::set_up::GroupAsked;
 use crate::protocol::remoting::code::request;
+use crate::protocol::remoting::json::Value;
+use crate::protocol::remoting::{FieldValue, consumer_group};
+use crate::state::MessageType;
 use crate::types::{Retention, TopicName};
 
 /// To read and to write.
@@ -55,6 +59,8 @@ struct Target {
     /// Of shard 0.
     address: String,
     dry_run: bool,
+    /// Queues that each shard has, and gets.
+    share: usize,
     topics: Vec<crate::api::TopicInfo>,
     groups: Vec<String>,
 }
@@ -84,8 +90,10 @@ impl Target {
         let ServerArguments { server, key, tls } = arguments.server.clone();
         let address = address.unwrap_or_else(|| server.clone());
         let shared = Shared { name_servers: server, key, tls, output: OutputFormat::default() };
+        let (topics, shards) = (client.list_topics()?, client.shard_count());
         Ok(Self {
-            topics: client.list_topics()?,
+            share: topics.iter().map(|topic| share_of(topic.queue_count, shards)).sum(),
+            topics,
             groups: client.list_groups()?.iter().map(ToString::to_string).collect(),
             admin: Admin::new(&shared)?,
             client,
@@ -111,16 +119,16 @@ impl Target {
         }
     }
 
-    /// Returns what differs.
+    /// Returns what differs. What the broker would refuse is refused before it is asked, and so when nothing is to be changed too.
     fn make_topic(&mut self, line: &TopicLine) -> Result<Option<String>, String> {
         let topic: TopicName = line.name.parse().map_err(|error| format!("{error}"))?;
-        let queues = u32::try_from(line.read.max(line.write)).ok().filter(|queues| *queues > 0);
-        let queues =
-            queues.ok_or_else(|| format!("a topic cannot have {} queues", line.read.max(line.write)))?;
-        let mut notes = Vec::new();
+        let queues = queue_count(line)?;
+        let share = self.share_with(queues)?;
+        let retention = retention(line)?;
+        let mut notes = line.changed.clone();
         let shaped = self.shape_of(line, &mut notes)?;
+        self.share = share;
         if !self.dry_run {
-            let retention = retention(line)?;
             let change = TopicChange { topic, queues: Some(queues), retention, level: None };
             self.client.create_topic(change).map_err(|error| error.to_string())?;
             if let Some(attributes) = shaped {
@@ -130,6 +138,15 @@ impl Target {
         Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }
 
+    /// Queues of each shard once a topic of so many is made.
+    fn share_with(&self, queues: u32) -> Result<usize, String> {
+        let share = self.share + share_of(queues, self.client.shard_count());
+        match share {
+            ..=limits::SHARD_QUEUES_MAX => Ok(share),
+            _ => Err(format!("a shard keeps {} queues, and would have {share}", limits::SHARD_QUEUES_MAX)),
+        }
+    }
+
     /// The attributes that RocketMQ's protocol is to set, where the topic differs from a usual one at all.
     fn shape_of(&self, line: &TopicLine, notes: &mut Vec<String>) -> Result<Option<String>, String> {
         let mut attributes = Vec::new();
@@ -137,6 +154,9 @@ impl Target {
             match (name.as_str(), value.as_str()) {
                 (RESERVE_TIME, _) | ("queue.type", "SimpleCQ") | ("cleanup.policy", "DELETE") => {}
                 (MESSAGE_TYPE, "" | "UNSPECIFIED") => {}
+                (MESSAGE_TYPE, other) if MessageType::named(other).is_none() => {
+                    return Err(format!("`{other}` is no type of a topic's messages"));
+                }
                 (MESSAGE_TYPE, _) => attributes.push(format!("+{name}={value}")),
                 (name, value) => notes.push(format!("{name}={value} means nothing here")),
             }
@@ -185,19 +205,42 @@ impl Target {
         if self.groups.contains(&line.name) {
             return outcome(Fate::Present, None);
         }
-        if let Err(error) = crate::protocol::remoting::consumer_group(&line.name) {
+        if let Err(error) = consumer_group(&line.name) {
             return outcome(Fate::Failed, Some(error.to_string()));
         }
-        if self.dry_run {
-            return outcome(Fate::Made, None);
-        }
         let body = line.settings.to_string();
+        if let Err(reason) = check_group(&body) {
+            return outcome(Fate::Failed, Some(reason));
+        }
+        let note = (!line.changed.is_empty()).then(|| line.changed.join("; "));
+        let made = if note.is_some() { Fate::Approximated } else { Fate::Made };
+        if self.dry_run {
+            return outcome(made, note);
+        }
         let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
         match self.admin.tell(&self.address, code, &[], body.as_bytes()) {
-            Ok(()) => outcome(Fate::Made, None),
+            Ok(()) => outcome(made, note),
             Err(error) => outcome(Fate::Failed, Some(error.to_string())),
         }
     }
+}
+
+/// Queues over the whole node.
+fn queue_count(line: &TopicLine) -> Result<u32, String> {
+    let count = line.read.max(line.write);
+    let queues = u32::try_from(count).ok().filter(|queues| (1..=limits::TOPIC_QUEUES_MAX).contains(queues));
+    queues.ok_or_else(|| format!("a topic has 1 to {} queues, not {count}", limits::TOPIC_QUEUES_MAX))
+}
+
+/// Queues of a topic that a shard has.
+fn share_of(queues: u32, shards: u16) -> usize {
+    queues.div_ceil(u32::from(shards.max(1))) as usize
+}
+
+/// Whether a broker takes a group of these settings: read as it does.
+fn check_group(body: &str) -> Result<(), String> {
+    let value = Value::parse(body.as_bytes()).map_err(|error| error.to_string())?;
+    GroupAsked::of(&value).map(|_| ()).map_err(|refusal| refusal.remark)
 }
 
 /// Milliseconds, or -1 for the broker's own.

@@ -109,6 +109,7 @@ mod tests {
             permission,
             ordered: false,
             attributes: Vec::new(),
+            changed: Vec::new(),
         };
         let topics = [
             line("DefaultCluster_REPLY_TOPIC", 6),

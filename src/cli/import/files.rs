@@ -21,6 +21,8 @@ pub struct TopicLine {
     pub ordered: bool,
     /// `message.type` and others, without signs.
     pub attributes: Vec<(String, String)>,
+    /// What the file says that could not be taken as it is, and what stands in its place.
+    pub changed: Vec<String>,
 }
 
 /// A group as the file has it.
@@ -29,6 +31,8 @@ pub struct GroupLine {
     pub name: String,
     /// As `UPDATE_AND_CREATE_SUBSCRIPTIONGROUP` takes it.
     pub settings: serde_json::Value,
+    /// As of a topic.
+    pub changed: Vec<String>,
 }
 
 /// Where a group is in a topic, over all of its queues.
@@ -99,20 +103,61 @@ fn text(value: &Value<'_>) -> String {
     value.as_text().unwrap_or_default().to_owned()
 }
 
+/// Members of one topic or group, and notes of those that were not what they are to be.
+struct Members<'a, 'b> {
+    of: &'b Value<'a>,
+    changed: Vec<String>,
+}
+
+impl<'a, 'b> Members<'a, 'b> {
+    fn new(of: &'b Value<'a>) -> Self {
+        let changed = match of {
+            Value::Object(_) => Vec::new(),
+            _ => vec!["nothing is said of it: it gets what a new one has".to_owned()],
+        };
+        Self { of, changed }
+    }
+
+    fn number(&mut self, name: &str, unsaid: i64) -> i64 {
+        self.member(name, Value::as_number, unsaid, "whole number")
+    }
+
+    fn flag(&mut self, name: &str, unsaid: bool) -> bool {
+        self.member(name, Value::as_boolean, unsaid, "truth value")
+    }
+
+    /// A member as `read` takes it, or what it has where nothing is said.
+    fn member<T: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&Value<'a>) -> Option<T>,
+        unsaid: T,
+        what: &str,
+    ) -> T {
+        let said = self.of.entries().iter().find(|(key, _)| key.as_text() == Some(name));
+        let Some((_, value)) = said else { return unsaid };
+        read(value).unwrap_or_else(|| {
+            self.changed.push(format!("{name} is no {what} there, and {unsaid} here"));
+            unsaid
+        })
+    }
+}
+
 fn topics(value: &Value<'_>) -> Option<Vec<TopicLine>> {
     let topic = |(key, of): &(Value<'_>, Value<'_>)| {
-        let number = |name: &str, unsaid: i64| of.get(name).as_number().unwrap_or(unsaid);
+        let mut members = Members::new(of);
         let attribute = |(name, value): &(Value<'_>, Value<'_>)| {
             (text(name).trim_start_matches('+').to_owned(), text(value))
         };
         TopicLine {
             name: text(key),
             // Those of `TopicConfig`.
-            read: number("readQueueNums", 16),
-            write: number("writeQueueNums", 16),
-            permission: number("perm", 6),
-            ordered: of.get("order").as_boolean().unwrap_or(false),
+            read: members.number("readQueueNums", 16),
+            write: members.number("writeQueueNums", 16),
+            permission: members.number("perm", 6),
+            ordered: members.flag("order", false),
             attributes: of.get("attributes").entries().iter().map(attribute).collect(),
+            changed: members.changed,
         }
     };
     Some(table(value, "topicConfigTable")?.iter().map(topic).collect())
@@ -120,21 +165,25 @@ fn topics(value: &Value<'_>) -> Option<Vec<TopicLine>> {
 
 fn groups(value: &Value<'_>) -> Option<Vec<GroupLine>> {
     let group = |(key, of): &(Value<'_>, Value<'_>)| {
-        let flag = |name: &str, unsaid: bool| of.get(name).as_boolean().unwrap_or(unsaid);
+        let mut members = Members::new(of);
         let name = text(key);
+        let retries = members.number("retryMaxTimes", 16);
+        if retries >= i64::from(u32::MAX) {
+            members.changed.push(format!("retryMaxTimes is {retries} there, and without end here"));
+        }
         let mut settings = serde_json::json!({
             "groupName": name,
-            "consumeEnable": flag("consumeEnable", true),
-            "consumeBroadcastEnable": flag("consumeBroadcastEnable", true),
-            "consumeMessageOrderly": flag("consumeMessageOrderly", false),
-            "retryQueueNums": of.get("retryQueueNums").as_number().unwrap_or(1),
-            "retryMaxTimes": of.get("retryMaxTimes").as_number().unwrap_or(16),
+            "consumeEnable": members.flag("consumeEnable", true),
+            "consumeBroadcastEnable": members.flag("consumeBroadcastEnable", true),
+            "consumeMessageOrderly": members.flag("consumeMessageOrderly", false),
+            "retryQueueNums": members.number("retryQueueNums", 1),
+            "retryMaxTimes": retries,
         });
         let policy = of.get("groupRetryPolicy");
         if !policy.is_null() {
             settings["groupRetryPolicy"] = plain(policy);
         }
-        GroupLine { name, settings }
+        GroupLine { name, settings, changed: members.changed }
     };
     Some(table(value, "subscriptionGroupTable")?.iter().map(group).collect())
 }
@@ -186,11 +235,33 @@ mod tests {
             "topicName":"orders","topicSysFlag":0,"writeQueueNums":6},"bare":{}}}"#;
         let found = parsed(text, topics).expect("a table");
         let attributes = vec![("message.type".to_owned(), "FIFO".to_owned())];
-        let orders =
-            TopicLine { name: "orders".into(), read: 8, write: 6, permission: 4, ordered: true, attributes };
+        let orders = TopicLine {
+            name: "orders".into(),
+            read: 8,
+            write: 6,
+            permission: 4,
+            ordered: true,
+            attributes,
+            changed: Vec::new(),
+        };
         assert_eq!(found[0], orders);
         assert_eq!((found[1].read, found[1].permission), (16, 6));
         assert!(parsed("{}", topics).is_none());
+    }
+
+    #[test]
+    fn what_is_changed_on_the_way_is_noted() {
+        let text = r#"{"topicConfigTable":{"a":null,"b":{"readQueueNums":1e30,"order":7},"c":{"perm":null},"d":{}}}"#;
+        let found = parsed(text, topics).expect("a table");
+        assert_eq!(found[0].changed, ["nothing is said of it: it gets what a new one has"]);
+        let [queues, order] = ["readQueueNums is no whole number", "order is no truth value"];
+        assert!(found[1].changed[0].starts_with(queues) && found[1].changed[1].starts_with(order));
+        assert_eq!(found[2].changed, ["perm is no whole number there, and 6 here"]);
+        assert!(found[3].changed.is_empty());
+        let text = r#"{"subscriptionGroupTable":{"a":{"retryMaxTimes":1099511627776},"b":null,"c":{"retryMaxTimes":-1}}}"#;
+        let found = parsed(text, groups).expect("a table");
+        assert_eq!(found[0].changed, ["retryMaxTimes is 1099511627776 there, and without end here"]);
+        assert_eq!((found[1].changed.len(), found[2].changed.len()), (1, 0));
     }
 
     #[test]

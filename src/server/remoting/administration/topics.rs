@@ -23,14 +23,6 @@ use crate::server::remoting::requests::Refused;
 use crate::server::remoting::signed::Sender;
 use crate::types::{Retention, TopicName};
 
-/// What a topic is for, by RocketMQ's names (`common/.../attribute/TopicMessageType.java`).
-const MESSAGE_TYPES: [(&str, MessageType); 5] = [
-    ("NORMAL", MessageType::Normal),
-    ("FIFO", MessageType::Fifo),
-    ("DELAY", MessageType::Delay),
-    ("TRANSACTION", MessageType::Transaction),
-    ("MIXED", MessageType::Mixed),
-];
 /// What an answer takes for each topic.
 const TOPIC_BYTES: usize = 512;
 const MESSAGE_TYPE: &str = "message.type";
@@ -265,9 +257,8 @@ impl Remoting {
 }
 
 fn attributes_of(message_type: MessageType) -> BTreeMap<String, String> {
-    let name = MESSAGE_TYPES.iter().find(|(_, of)| *of == message_type).map(|(name, _)| *name);
     // A topic of which nothing was said takes messages of every kind.
-    let name = name.filter(|_| message_type != MessageType::default());
+    let name = (message_type != MessageType::default()).then(|| message_type.name());
     name.map(|name| (MESSAGE_TYPE.to_owned(), name.to_owned())).into_iter().collect()
 }
 
@@ -276,10 +267,9 @@ fn apply_attribute(change: &AttributeChange, shape: &mut TopicShape) -> Result<(
     match (change.name.as_str(), change.value.as_deref()) {
         (MESSAGE_TYPE, None | Some("UNSPECIFIED")) => shape.message_type = Some(MessageType::default()),
         (MESSAGE_TYPE, Some(name)) => {
-            let known = MESSAGE_TYPES.iter().find(|(of, _)| *of == name);
-            let (_, message_type) =
-                known.ok_or_else(|| wrong(&format!("`{name}` is no type of a topic's messages")))?;
-            shape.message_type = Some(*message_type);
+            let known = MessageType::named(name);
+            shape.message_type =
+                Some(known.ok_or_else(|| wrong(&format!("`{name}` is no type of a topic's messages")))?);
         }
         (RESERVE_TIME, None | Some("-1")) => shape.retention = Some(Retention::Inherited),
         (RESERVE_TIME, Some(milliseconds)) => {
