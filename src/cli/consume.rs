@@ -396,6 +396,9 @@ impl Run<'_> {
 
     fn print(&mut self, batch: &MessageBatch<'_>) -> io::Result<After> {
         for message in batch.messages() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(After::End(Ended::Within(batch.key(), message.offset)));
+            }
             if !self.is_wanted(&message) {
                 continue;
             }

@@ -163,8 +163,8 @@ pub fn run(arguments: ContextArguments, format: OutputFormat) -> Result<(), Comm
         ContextCommand::List => return print(format, &all.view(&path), render),
         ContextCommand::Add(command) => {
             let context = Context::of(&command.server)?;
-            all.contexts.insert(command.name.0.clone(), context);
-            (command.name.0, "added")
+            let replaced = all.contexts.insert(command.name.0.clone(), context);
+            (command.name.0, if replaced.is_some() { "replaced" } else { "added" })
         }
         ContextCommand::Use(UseArguments { name }) if name.0 == "none" => {
             all.current = None;

@@ -26,6 +26,8 @@ use crate::wire::properties::{self, check_incoming, names};
 pub const LINE_BYTES_MAX: usize = 8 * limits::BODY_BYTES_MAX
     + 12 * (limits::KEY_BYTES_MAX + limits::TAG_BYTES_MAX + limits::PROPERTIES_BYTES_MAX);
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageLine<'a> {
@@ -43,8 +45,16 @@ pub struct MessageLine<'a> {
 /// Why a line is no message.
 #[derive(Debug, thiserror::Error)]
 pub enum LineFault {
-    #[error("is no message in JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("is no message in JSON: {}", of_line(.0))]
+    Json(serde_json::Error),
+    #[error("is empty, where a message in JSON is to be: {{}} is one without anything in it")]
+    Empty,
+    #[error("begins with a byte order mark, which is no JSON: leave out its three bytes")]
+    ByteOrderMark,
+    #[error(
+        "has `messages`, and so is no message but what `message find -o json` prints: `jq -c '.messages[]'` makes lines of it"
+    )]
+    Found,
     #[error("is no message in JSON: it is to be an object")]
     NoObject,
     #[error("has both `{0}` and `{1}`: leave one of them out")]
@@ -137,14 +147,30 @@ struct Members<'a> {
 #[derive(Default)]
 struct Pairs(Vec<(String, String)>);
 
+impl LineFault {
+    /// Of what is no object of these members.
+    fn of(error: serde_json::Error) -> Self {
+        match error.to_string().starts_with("unknown field `messages`") {
+            true => LineFault::Found,
+            false => LineFault::Json(error),
+        }
+    }
+}
+
 impl<'a> MessageLine<'a> {
     /// Reads a line. What has no time of birth was born `now`.
     pub fn parse(line: &'a [u8], now: Timestamp) -> Result<Self, LineFault> {
+        if line.trim_ascii().is_empty() {
+            return Err(LineFault::Empty);
+        }
+        if line.starts_with(BYTE_ORDER_MARK) {
+            return Err(LineFault::ByteOrderMark);
+        }
         // Members without their names would be taken in their order.
         if line.trim_ascii_start().first() != Some(&b'{') {
             return Err(LineFault::NoObject);
         }
-        let mut members: Members<'a> = serde_json::from_slice(line)?;
+        let mut members: Members<'a> = serde_json::from_slice(line).map_err(LineFault::of)?;
         let is_copy = members.offset.is_some();
         let (body, encoding) = members.body()?;
         let original = members.original(encoding, now)?;
@@ -291,6 +317,15 @@ impl<'de> Deserialize<'de> for Pairs {
         }
 
         deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// What is wrong, with its column: the number of the line is that of the input's, and known to whoever reads that.
+fn of_line(error: &serde_json::Error) -> String {
+    let (text, column) = (error.to_string(), error.column());
+    match text.strip_suffix(&format!(" at line {} column {column}", error.line())) {
+        Some(what) => format!("{what} at column {column}"),
+        None => text,
     }
 }
 
@@ -454,9 +489,20 @@ mod tests {
             (json!({"properties": {}, "properties_raw": ""}), "leave one of them out"),
             (json!({"unique_id": "A", "properties": {"UNIQ_KEY": "B"}}), "another `unique_id`"),
             (json!({"queue": -1}), "invalid value"),
+            (json!({"body": "", "messages": [], "next": null}), "jq -c '.messages[]'"),
         ] {
             let fault = parse(&line).expect_err("it is wrong");
             assert!(fault.contains(part), "{line}: {fault}");
+        }
+        for (line, words) in [
+            (&b" \r"[..], "is empty, where a message in JSON is to be: {} is one without anything in it"),
+            (b"\xef\xbb\xbf{}", "begins with a byte order mark, which is no JSON: leave out its three bytes"),
+            (
+                b"{\"body\":7}",
+                "is no message in JSON: invalid type: integer `7`, expected a string at column 9",
+            ),
+        ] {
+            assert_eq!(MessageLine::parse(line, NOW).expect_err("it is wrong").to_string(), words);
         }
         for line in [
             &b""[..],

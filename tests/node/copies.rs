@@ -97,7 +97,9 @@ fn a_line_that_is_no_message_is_named_and_left_out_by_its_number() {
     for (third, part) in [
         (r#"{"boddy":"three"}"#, "unknown field `boddy`"),
         (r#"{"body":"three"#, "line 3 is no message in JSON"),
-        ("", "line 3 is no message in JSON"),
+        ("", "line 3 is empty"),
+        ("\u{feff}{}", "line 3 begins with a byte order mark"),
+        (r#"{"messages":[{"body":"three"}],"complete":true,"next":null}"#, "jq -c '.messages[]'"),
         (r#"{"properties":{"DELAY":"3"}}"#, "`offset`"),
         (r#"{"key":"a\tb"}"#, "cannot be a message"),
         (r#"{"queue":7}"#, "--any-queue"),

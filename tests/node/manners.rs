@@ -79,7 +79,10 @@ fn a_context_says_which_broker_until_something_else_does() {
     one.run_well(&["topic", "create", "first"]);
     other.run_well(&["topic", "create", "second"]);
     assert!(well(&config, &["context", "list"]).contains("no contexts"));
-    well(&config, &["context", "add", "one", "--server", one.address()]);
+    let added = well(&config, &["context", "add", "one", "--server", other.address()]);
+    assert_eq!(added, "context one added\n");
+    let replaced = well(&config, &["context", "add", "one", "--server", one.address()]);
+    assert_eq!(replaced, "context one replaced\n");
     well(&config, &["context", "add", "other", "--server", other.address()]);
     well(&config, &["context", "use", "one"]);
     assert!(well(&config, &["topic", "list"]).contains("first"));

@@ -22,7 +22,9 @@ use crate::wire::record::RecordView;
 
 const NOTES: &str = "\
 Where nothing is found, the messages that wait for their time are looked through: those have a `due`. It exits with 1 when there is no \
-such message.";
+such message.
+
+What -o json prints is one object; `jq -c '.messages[]'` makes lines of it that `produce --format json` takes.";
 
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
