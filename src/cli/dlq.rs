@@ -5,8 +5,6 @@ mod redrive;
 mod selection;
 mod views;
 
-pub use selection::TimeArgument;
-
 use clap::{Args, Subcommand};
 
 use crate::cli::dlq::redrive::RedriveArguments;

@@ -40,6 +40,34 @@ pub enum TimeArgument {
 #[error("`{0}` is no time: use one like 2024-05-06T07:08:09Z, 2024-05-06, @1700000000000 or -10m")]
 pub struct TimeArgumentError(String);
 
+impl TimeArgument {
+    /// The first offset stored then or later.
+    pub fn spec(self) -> OffsetSpec {
+        match self {
+            TimeArgument::At(time) => OffsetSpec::Time(time),
+            TimeArgument::Ago(span) => OffsetSpec::Ago(span),
+        }
+    }
+
+    /// Refuses a time of which no message can be yet.
+    pub fn check_past(self, flag: &str) -> Result<(), CommandError> {
+        match self {
+            TimeArgument::At(time) => check_past(flag, time),
+            TimeArgument::Ago(_) => Ok(()),
+        }
+    }
+
+    /// As a time, where that is `now`.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            TimeArgument::At(time) => time,
+            TimeArgument::Ago(span) => {
+                Timestamp(now.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+            }
+        }
+    }
+}
+
 impl FromStr for TimeArgument {
     type Err = TimeArgumentError;
 
@@ -158,7 +186,7 @@ mod tests {
     fn a_time_is_no_offset() {
         assert_eq!("2023-11-14".parse(), Ok(TimeArgument::At(Timestamp(1_699_920_000_000))));
         assert_eq!("-10m".parse(), Ok(TimeArgument::Ago(Duration::from_secs(600))));
-        for text in ["first", "last", "17", "soon"] {
+        for text in ["first", "last", "17", "", "soon"] {
             assert_eq!(text.parse::<TimeArgument>(), Err(TimeArgumentError(text.into())), "{text}");
         }
     }

@@ -1,16 +1,12 @@
 //! Which of a group's dead letters a command is about.
 
-use std::str::FromStr;
-use std::time::Duration;
-
 use clap::Args;
 
-use crate::api::OffsetSpec;
 use crate::cli::calendar::{now, rfc3339};
 use crate::cli::dlq::reading::DeadLetter;
 use crate::cli::error::CommandError;
-use crate::cli::offset_argument::{OffsetArgument, check_past};
-use crate::types::{Timestamp, TopicName};
+use crate::cli::offset_argument::TimeArgument;
+use crate::types::TopicName;
 
 #[derive(Debug, Args)]
 pub struct SelectionArguments {
@@ -29,59 +25,6 @@ pub struct SelectionArguments {
     /// Only what became a dead letter before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<TimeArgument>,
-}
-
-/// A time as it is typed: by its name, or before now by the broker's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeArgument {
-    At(Timestamp),
-    Ago(Duration),
-}
-
-/// A text that names no time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no time: write it like 2024-05-06T07:08:09Z, 2024-05-06, or -10m (before now)")]
-pub struct TimeArgumentError(String);
-
-impl TimeArgument {
-    /// The first offset stored then or later.
-    pub fn spec(self) -> OffsetSpec {
-        match self {
-            TimeArgument::At(time) => OffsetSpec::Time(time),
-            TimeArgument::Ago(span) => OffsetSpec::Ago(span),
-        }
-    }
-
-    /// Refuses a time of which no message can be yet.
-    pub fn check_past(self, flag: &str) -> Result<(), CommandError> {
-        match self {
-            TimeArgument::At(time) => check_past(flag, time),
-            TimeArgument::Ago(_) => Ok(()),
-        }
-    }
-
-    fn at(self, now: Timestamp) -> Timestamp {
-        match self {
-            TimeArgument::At(time) => time,
-            TimeArgument::Ago(span) => {
-                Timestamp(now.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
-            }
-        }
-    }
-}
-
-impl FromStr for TimeArgument {
-    type Err = TimeArgumentError;
-
-    fn from_str(text: &str) -> Result<Self, TimeArgumentError> {
-        match text.parse() {
-            Ok(OffsetArgument::At(time)) => Ok(TimeArgument::At(time)),
-            Ok(OffsetArgument::Ago(span)) => Ok(TimeArgument::Ago(span)),
-            Ok(OffsetArgument::First | OffsetArgument::Last | OffsetArgument::Offset(_)) | Err(_) => {
-                Err(TimeArgumentError(text.to_owned()))
-            }
-        }
-    }
 }
 
 impl SelectionArguments {
@@ -120,16 +63,6 @@ impl SelectionArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_is_no_offset() {
-        assert_eq!("-10m".parse(), Ok(TimeArgument::Ago(Duration::from_secs(600))));
-        let time = TimeArgument::At(Timestamp(1_700_000_000_000));
-        assert_eq!("2023-11-14T22:13:20Z".parse(), Ok(time));
-        for text in ["first", "last", "17", "", "soon"] {
-            assert_eq!(text.parse::<TimeArgument>(), Err(TimeArgumentError(text.into())), "{text}");
-        }
-    }
 
     #[test]
     fn times_between_which_nothing_lies_are_refused() {
