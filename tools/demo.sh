@@ -38,7 +38,7 @@ cmp "$work/first.csv" "$work/back.csv" && echo "the same, byte for byte"
 say "kill it with SIGKILL while it takes a second file"
 seq 1 3000000 | sed 's/$/,second file/' >"$work/second.csv"
 "$turbopump" topic create crash --queues 1
-"$turbopump" produce crash "$work/second.csv" -o json >"$work/produce.json" 2>"$work/produce.err" &
+"$turbopump" produce crash "$work/second.csv" --retry-for 0 -o json >"$work/produce.json" 2>"$work/produce.err" &
 producer=$!
 until "$turbopump" topic describe crash -o json | grep -q '"end_offset":[1-9][0-9]\{4,\}'; do :; done
 kill -KILL "$broker"
